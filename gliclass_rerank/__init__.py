@@ -1,0 +1,6 @@
+"""Rerank passages with GLiClass: the query is the label, the passages are the texts."""
+
+from gliclass_rerank.reranker import GLiClassReranker, RankedPassage
+
+__all__ = ["GLiClassReranker", "RankedPassage", "__version__"]
+__version__ = "0.1.0"

@@ -1,0 +1,38 @@
+"""A first stage to rerank: BM25 search by SQLite's FTS5, which Python brings along."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable
+
+
+class KeywordIndex:
+    """Finds passages that share words with a query, in memory, in the order of BM25.
+
+    Args:
+        passages: The passages to search.
+
+    Raises:
+        sqlite3.OperationalError: Python's SQLite was built without FTS5.
+
+    Example:
+        >>> KeywordIndex(["a red apple", "blue sky", "a green apple"]).search("which apples are green?", top_k=1)
+        [2]
+    """
+
+    def __init__(self, passages: Iterable[str]) -> None:
+        self._database = sqlite3.connect(":memory:")
+        self._database.execute("CREATE VIRTUAL TABLE passages USING fts5(text, tokenize = 'porter')")
+        self._database.executemany("INSERT INTO passages(rowid, text) VALUES (?, ?)", enumerate(passages))
+
+    def search(self, query: str, *, top_k: int) -> list[int]:
+        """Positions of the passages that share a word with the query, best first, at most ``top_k``."""
+        words = sorted(set(re.findall(r"[^\W_]+", query.lower())))
+        if not words:
+            return []
+        rows = self._database.execute(
+            "SELECT rowid FROM passages WHERE passages MATCH ? ORDER BY rank, rowid LIMIT ?",
+            (" OR ".join(f'"{word}"' for word in words), top_k),
+        )
+        return [row[0] for row in rows]

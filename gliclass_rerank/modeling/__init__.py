@@ -1,0 +1,1 @@
+"""The GLiClass network: its settings, its encoder and its scoring head."""

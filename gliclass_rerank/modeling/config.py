@@ -1,0 +1,174 @@
+"""The settings of a GLiClass checkpoint, checked before anything is built from them.
+
+A checkpoint's config.json is untrusted input: it may name an architecture that this project
+does not run, or ask transformers to fetch code. Both are refused here, in words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+POOLINGS = ("first", "last", "avg", "max", "sum", "rms", "abs_max", "abs_avg", "pass")
+CLASS_POOLINGS = ("first", "average")
+SCORERS = ("simple", "weighted-dot", "mlp", "hopfield", "cross-attn")
+ENCODERS = ("bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
+# Absolute positions of these encoders start behind the padding index.
+_OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta")
+# Keys through which a config could make transformers load code (or that mean nothing here).
+_UNSAFE_KEYS = ("auto_map", "attn_implementation", "experts_implementation", "quantization_config", "kernel_config")
+
+
+@dataclass(frozen=True)
+class GLiClassConfig:
+    """Settings of a GLiClass uni-encoder, named as in the official config.json.
+
+    Every field has the official library's default (gliclass 0.1.21, ``GLiClassModelConfig``).
+
+    Example:
+        >>> config = GLiClassConfig.from_dict({
+        ...     "model_type": "GLiClass", "architecture_type": "uni-encoder", "vocab_size": 100,
+        ...     "encoder_config": {"model_type": "bert", "hidden_size": 32}})
+        >>> config.class_token_index, config.scorer_type
+        (100, 'simple')
+    """
+
+    encoder_config: dict[str, Any]
+    hidden_size: int
+    vocab_size: int
+    class_token_index: int
+    text_token_index: int
+    example_token_index: int
+    pooling_strategy: str = "first"
+    class_token_pooling: str = "first"
+    scorer_type: str = "simple"
+    scorer_num_heads: int = 16
+    scorer_mlp_hidden_size: int = 1024
+    projector_hidden_act: str = "gelu"
+    prompt_first: bool = False
+    embed_class_token: bool = True
+    extract_text_features: bool = False
+    normalize_features: bool = False
+    logit_scale_init_value: float = 2.6592
+    use_segment_embeddings: bool = False
+    use_lstm: bool = False
+    layer_wise: bool = False
+    encoder_layer_id: int = -1
+    dropout: float = 0.1
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> GLiClassConfig:
+        """Read the content of a config.json.
+
+        Args:
+            raw: The parsed JSON object.
+
+        Raises:
+            ValueError: The config is not GLiClass's, asks for an architecture or an option that
+                is not supported, or contradicts itself; the message names key and value.
+        """
+        if raw.get("model_type") != "GLiClass":
+            raise ValueError(
+                f"config.json has model_type {raw.get('model_type')!r}, expected 'GLiClass': "
+                "this is not a GLiClass checkpoint. Fine-tune a bare encoder into one first."
+            )
+        _choose("architecture_type", raw.get("architecture_type", "uni-encoder"), ("uni-encoder",))
+        encoder = raw.get("encoder_config")
+        if not isinstance(encoder, Mapping):
+            raise ValueError("config.json has no encoder_config object: the encoder's shape is unknown.")
+        encoder = {k: v for k, v in encoder.items() if not k.startswith("_") and k not in _UNSAFE_KEYS}
+        encoder.setdefault("model_type", "deberta-v2")
+        _choose("encoder_config.model_type", encoder["model_type"], ENCODERS)
+        hidden = encoder.get("hidden_size", encoder.get("dim", 768))
+        vocab = raw.get("vocab_size") or encoder.get("vocab_size")
+        if not isinstance(vocab, int):
+            raise ValueError(f"config.json has vocab_size {vocab!r}, expected the number of token embeddings.")
+        # The official reading of -1 (or of a missing index): behind the last token of the vocabulary.
+        index = {
+            f"{name}_token_index": vocab + n if raw.get(f"{name}_token_index", -1) == -1 else raw[f"{name}_token_index"]
+            for n, name in enumerate(("class", "text", "example"))
+        }
+        names = {f.name for f in dataclasses.fields(cls)} - {"encoder_config", "hidden_size", "vocab_size", "extra"}
+        known = {k: v for k, v in raw.items() if k in names - index.keys()}
+        extra = {k: v for k, v in raw.items() if k not in names and k not in ("encoder_config", "auto_map")}
+        config = cls(
+            encoder_config=encoder,
+            hidden_size=raw.get("hidden_size") or hidden,
+            vocab_size=vocab,
+            **index,
+            **known,
+            extra=extra,
+        )
+        config._check()
+        return config
+
+    def _check(self) -> None:
+        _choose("pooling_strategy", self.pooling_strategy, POOLINGS)
+        _choose("class_token_pooling", self.class_token_pooling, CLASS_POOLINGS)
+        _choose("scorer_type", self.scorer_type, SCORERS)
+        for option in ("squeeze_layers", "use_calibrator", "multimodal"):
+            if self.extra.get(option):
+                raise ValueError(f"config.json sets {option}, which is not supported: no published checkpoint uses it.")
+        if (self.pooling_strategy == "pass") != (self.scorer_type == "cross-attn"):
+            raise ValueError(
+                f"pooling_strategy {self.pooling_strategy!r} does not fit scorer_type {self.scorer_type!r}: "
+                "'pass' (one vector per token) and 'cross-attn' need each other."
+            )
+        if self.scorer_type == "cross-attn" and self.encoder_hidden_size % self.scorer_num_heads:
+            raise ValueError(
+                f"scorer_num_heads {self.scorer_num_heads} does not divide the hidden size {self.encoder_hidden_size}."
+            )
+        if self.scorer_type == "hopfield" and self.extra.get("max_labels_alloc", "dynamic") != "dynamic":
+            raise ValueError("scorer_type 'hopfield' is supported with max_labels_alloc 'dynamic' only.")
+        if self.encoder_layer_id != -1 and not self.layer_wise:
+            raise ValueError(
+                f"encoder_layer_id {self.encoder_layer_id} needs layer_wise true: "
+                "without it the official library keeps no inner layers."
+            )
+        if self.hidden_size != self.encoder_hidden_size and (self.use_lstm or self.scorer_type != "simple"):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} differs from the encoder's {self.encoder_hidden_size}: "
+                "only scorer_type 'simple' without use_lstm can run so."
+            )
+
+    @property
+    def encoder_hidden_size(self) -> int:
+        """Width of the encoder's token vectors."""
+        size = self.encoder_config.get("hidden_size", self.encoder_config.get("dim", 768))
+        return int(size)
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens of the longest sequence that the encoder's position settings declare."""
+        default = 8192 if self.encoder_config["model_type"] == "modernbert" else 512
+        positions = int(self.encoder_config.get("max_position_embeddings", default))
+        if self.encoder_config["model_type"] in _OFFSET_POSITIONS:
+            positions -= int(self.encoder_config.get("pad_token_id", 1)) + 1
+        return positions
+
+    @property
+    def has_absolute_positions(self) -> bool:
+        """Whether a sequence longer than ``max_positions`` cannot be encoded at all."""
+        if self.encoder_config["model_type"] == "deberta-v2":
+            return bool(self.encoder_config.get("position_biased_input", True))
+        return self.encoder_config["model_type"] != "modernbert"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of a config.json that this project and the official library read alike."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "extra"}
+        return {
+            **self.extra,
+            **fields,
+            "encoder_config": dict(self.encoder_config),
+            "model_type": "GLiClass",
+            "architecture_type": "uni-encoder",
+            "architectures": ["GLiClassModel"],
+        }
+
+
+def _choose(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"config.json has {name} {value!r}, which is not supported; supported: {', '.join(allowed)}.")

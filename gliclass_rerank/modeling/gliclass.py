@@ -1,0 +1,134 @@
+"""The GLiClass uni-encoder: label and text share one sequence and one forward pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel
+from transformers.models.auto import CONFIG_MAPPING
+
+from gliclass_rerank.modeling.config import GLiClassConfig
+from gliclass_rerank.modeling.heads import POOLERS, SCORER_CLASSES, Lstm, Projector
+
+_EPSILON = 1e-8  # added to norms, as in the official library
+
+
+class GLiClassNetwork(nn.Module):
+    """Encoder and head of a GLiClass checkpoint.
+
+    Parameter names are the official ones without their leading ``model.``. The encoder may run
+    in bf16 or fp16; the head computes in fp32, so that scores are not tied by rounding.
+    """
+
+    def __init__(self, config: GLiClassConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder_model = _build_encoder(config)
+        self.text_projector = Projector(config)
+        self.classes_projector = Projector(config)
+        self.scorer = SCORER_CLASSES[config.scorer_type](config)
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
+        self.dropout = nn.Dropout(config.dropout)
+        if config.use_lstm:
+            self.lstm = Lstm(config.hidden_size)
+        if config.use_segment_embeddings:
+            self.segment_embeddings = nn.Embedding(3, config.encoder_hidden_size)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
+        """Score the labels inside each sequence against its text.
+
+        Args:
+            input_ids: (batch, length) token ids, padded on the right.
+            attention_mask: (batch, length), 1 for tokens and 0 for padding.
+            num_labels: The largest number of labels in any of the sequences.
+
+        Returns:
+            (batch, num_labels) logits in fp32; where a sequence has fewer labels, the rest of its
+            row means nothing.
+        """
+        tokens = self._encode(input_ids, attention_mask).float()
+        labels, label_mask = self._label_vectors(tokens, input_ids, attention_mask, num_labels)
+        text, text_mask = self._text_vectors(tokens, input_ids, attention_mask)
+        text = self.dropout(self.text_projector(text))
+        labels = self.classes_projector(labels)
+        if self.config.normalize_features:
+            text = text / (text.norm(dim=-1, keepdim=True) + _EPSILON)
+            labels = labels / (labels.norm(dim=-1, keepdim=True) + _EPSILON)
+        logits: Tensor = self.scorer(text, labels, text_mask, label_mask)
+        return logits * self.logit_scale if self.config.normalize_features else logits
+
+    def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        inputs: dict[str, Any] = {"input_ids": input_ids}
+        if self.config.use_segment_embeddings:
+            embedded = self.encoder_model.get_input_embeddings()(input_ids)
+            segments = self.segment_embeddings(self._segment_ids(input_ids))
+            inputs = {"inputs_embeds": embedded + segments.to(embedded.dtype)}
+        inner = self.config.encoder_layer_id != -1
+        output = self.encoder_model(**inputs, attention_mask=attention_mask, output_hidden_states=inner)
+        chosen: Tensor = output.hidden_states[self.config.encoder_layer_id] if inner else output.last_hidden_state
+        return chosen
+
+    def _segment_ids(self, input_ids: Tensor) -> Tensor:
+        """0 before the text token, 1 from it on; with examples everything is 2.
+
+        The last is a slip of the official library, kept because checkpoints were trained with it.
+        """
+        segments = self._from_text_token(input_ids).long()
+        has_example = (input_ids == self.config.example_token_index).any(1, keepdim=True)
+        return segments.masked_fill(has_example, 2)
+
+    def _from_text_token(self, input_ids: Tensor) -> Tensor:
+        """(batch, length), true from the first text token on; everywhere if there is none."""
+        is_text = input_ids == self.config.text_token_index
+        return (is_text.cumsum(1) > 0) | ~is_text.any(1, keepdim=True)
+
+    def _label_vectors(
+        self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int
+    ) -> tuple[Tensor, Tensor]:
+        """Vectors (batch, labels, hidden) of the labels, and which of them exist (batch, labels)."""
+        is_label = input_ids == self.config.class_token_index
+        number = torch.arange(1, num_labels + 1, device=tokens.device)[None, :, None]
+        member = is_label.cumsum(1).unsqueeze(1) == number  # (batch, labels, length): the label's span
+        if self.config.class_token_pooling == "average":
+            member = member & attention_mask.bool().unsqueeze(1)
+            if self.config.extract_text_features:
+                member = member & ~self._from_text_token(input_ids).unsqueeze(1)
+            if not self.config.embed_class_token:
+                member = member & ~is_label.unsqueeze(1)
+        else:
+            member = member & is_label.unsqueeze(1)
+            if not self.config.embed_class_token:
+                member = nn.functional.pad(member, (1, -1))  # the token behind the label token
+        weights = member.to(tokens.dtype)
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
+        return weights @ tokens, is_label.sum(1, keepdim=True) >= number[..., 0]
+
+    def _text_vectors(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The pooled text (batch, hidden) or its tokens (batch, length, hidden); its mask (batch, length)."""
+        text_mask = pool_mask = attention_mask
+        if self.config.extract_text_features:
+            inside = self._from_text_token(input_ids)
+            # Text tokens move to the front and zeros fill up to the sequence's own length. The
+            # official poolings count these zeros, so checkpoints were trained with them.
+            tokens = tokens * (inside & attention_mask.bool()).unsqueeze(-1)
+            start = (~inside).sum(1, keepdim=True)
+            order = (torch.arange(tokens.shape[1], device=tokens.device) + start) % tokens.shape[1]
+            tokens = tokens.gather(1, order.unsqueeze(-1).expand_as(tokens))
+            text_mask = (attention_mask * inside).gather(1, order)
+        if self.config.use_lstm:
+            tokens, pool_mask = self.lstm(tokens, text_mask), text_mask
+        pooled = POOLERS[self.config.pooling_strategy](tokens, pool_mask.unsqueeze(-1).to(tokens.dtype))
+        return pooled, text_mask
+
+
+def _build_encoder(config: GLiClassConfig) -> nn.Module:
+    settings = {**config.encoder_config, "vocab_size": config.vocab_size}
+    encoder_config = CONFIG_MAPPING[settings.pop("model_type")](**settings)
+    # Named here, so that nothing in the checkpoint can choose (and download) another.
+    attention = "eager" if config.encoder_config["model_type"] == "deberta-v2" else "sdpa"
+    encoder: nn.Module = AutoModel.from_config(
+        encoder_config, attn_implementation=attention, trust_remote_code=False, dtype=torch.float32
+    )
+    return encoder

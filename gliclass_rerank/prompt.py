@@ -1,0 +1,225 @@
+"""Labels and a text become token ids, in such a way that neither can pass for a control token.
+
+The official pipeline joins one string and tokenises it, so a passage that holds the characters
+``<<SEP>>`` forges the prompt. Here every part is tokenised on its own by a private copy of the
+tokenizer that knows no control tokens, and the parts are joined as ids. The copy is never
+changed after it is built, so threads can share it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+LABEL_TOKEN = "<<LABEL>>"
+TEXT_TOKEN = "<<SEP>>"
+EXAMPLE_TOKEN = "<<EXAMPLE>>"
+
+# Ordinary texts on which the joined ids must equal the plain tokenizer's when a model is loaded.
+_PROBES = (
+    ("what is a generator?", "A generator is a function that yields."),
+    ("Übergrößen  im   Angebot", "  def f(x):\n    return x  # 2.5 % – naïve\n\n"),
+    ("q", "東京は日本の首都です。 Привет, мир!"),
+)
+# A long passage is tokenised from its front until the sequence is full: first this many characters
+# per free token, then eight times as many, and so on.
+_CHARACTERS_PER_TOKEN = 8
+_GROWTH = 8
+# A word that the slice cuts in two may fall into other tokens than the whole word would. WordPiece
+# looks at words of up to 100 characters; so tokens this near to the end of a slice are not trusted.
+_UNCERTAIN_TOKENS = 128
+# Beyond this many characters nothing is read even if the sequence is not full (endless blanks).
+_MAX_CHARACTERS = 1 << 19
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A sequence ready for the network.
+
+    Attributes:
+        ids: Token ids, without padding.
+        num_labels: How many labels the sequence holds.
+        truncated: Whether the text was cut to fit.
+    """
+
+    ids: list[int]
+    num_labels: int
+    truncated: bool
+
+
+class _Parts(NamedTuple):
+    """Token ids around the text of a sequence."""
+
+    before: list[int]
+    after: list[int]
+
+
+class PromptBuilder:
+    """Builds prompts for one checkpoint.
+
+    Args:
+        tokenizer: The checkpoint's tokenizer; it is read, never changed.
+        prompt_first: Whether the labels stand before the text (config.json's ``prompt_first``).
+
+    Raises:
+        ValueError: The tokenizer has no ``<<LABEL>>`` or ``<<SEP>>`` token, is not a fast one, or
+            ids joined from parts differ from its own on ordinary text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, prompt_first: bool) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise ValueError(
+                f"{type(tokenizer).__name__} has no tokenizers backend. "
+                "Save the checkpoint with a fast tokenizer (tokenizer.json)."
+            )
+        self._prompt_first = prompt_first
+        self.label_id = _control_id(tokenizer, LABEL_TOKEN)
+        self.text_id = _control_id(tokenizer, TEXT_TOKEN)
+        around: list[int] = tokenizer(LABEL_TOKEN)["input_ids"]
+        where = around.index(self.label_id)
+        self._prefix, self._suffix = around[:where], around[where + 1 :]
+        self._unknown_id: int | None = tokenizer.unk_token_id
+        self._reserved = self._reserved_ids(tokenizer, backend)
+        # No text can hold this string, so it always becomes one token and marks "behind a control token".
+        self._nonce = f"<<{secrets.token_hex(16)}>>"
+        self._clone, self._renumber = _private_clone(backend, self._nonce, self._reserved)
+        self._check_probes(tokenizer)
+
+    def build(self, labels: Sequence[str], texts: Sequence[str], max_length: int) -> list[Prompt]:
+        """Build one sequence per text, each with all the labels.
+
+        Args:
+            labels: Labels (queries), at least one.
+            texts: Texts (passages); the empty text is fine.
+            max_length: Tokens of a sequence, control tokens included. The text is cut to fit, a
+                label never is.
+
+        Raises:
+            ValueError: The labels leave no room for the text.
+
+        Example:
+            >>> from gliclass_rerank.checkpoint import load_checkpoint
+            >>> prompts = load_checkpoint().prompts
+            >>> [prompt] = prompts.build(["a question"], ["a passage"], max_length=512)
+            >>> prompt.num_labels, prompt.truncated
+            (1, False)
+        """
+        parts = self._parts(labels)
+        room = max_length - len(parts.before) - len(parts.after)
+        if room < 1:
+            taken = len(parts.before) + len(parts.after)
+            raise ValueError(
+                f"the query takes {taken} of max_length {max_length} tokens and leaves no room for the "
+                "passage. Shorten the query or raise max_length."
+            )
+        return [
+            Prompt([*parts.before, *ids, *parts.after], len(labels), truncated)
+            for ids, truncated in self._encode_texts(texts, room)
+        ]
+
+    def _parts(self, labels: Sequence[str]) -> _Parts:
+        ids: list[int] = []
+        for label_ids in self._encode(labels, after_control=True):
+            ids += [self.label_id, *label_ids]
+        ids.append(self.text_id)
+        if self._prompt_first:
+            return _Parts(self._prefix + ids, self._suffix)
+        return _Parts(self._prefix, ids + self._suffix)
+
+    def _encode_texts(self, texts: Sequence[str], room: int) -> list[tuple[list[int], bool]]:
+        """Token ids of each text, at most ``room``, and whether it was cut."""
+        encoded: list[tuple[list[int], bool]] = [([], False)] * len(texts)
+        pending = list(range(len(texts)))
+        size = (room + _UNCERTAIN_TOKENS) * _CHARACTERS_PER_TOKEN
+        while pending:
+            size = min(size, _MAX_CHARACTERS)
+            slices = self._encode([texts[i][:size] for i in pending], after_control=self._prompt_first)
+            unfilled = []
+            for i, ids in zip(pending, slices, strict=True):
+                whole = len(texts[i]) <= size
+                if whole or len(ids) >= room + _UNCERTAIN_TOKENS or size == _MAX_CHARACTERS:
+                    encoded[i] = ids[:room], not whole or len(ids) > room
+                else:
+                    unfilled.append(i)
+            pending = unfilled
+            size *= _GROWTH
+        return encoded
+
+    def _encode(self, texts: Sequence[str], *, after_control: bool) -> list[list[int]]:
+        """Token ids of texts, as they come out at the start of a sequence or behind a control token."""
+        front = self._nonce if after_control else ""
+        batch = [front + _without_surrogates(text) for text in texts]
+        encodings = self._clone.encode_batch_fast(batch, add_special_tokens=False)
+        return [self._clean(encoding.ids[1:] if after_control else encoding.ids) for encoding in encodings]
+
+    def _clean(self, ids: list[int]) -> list[int]:
+        if self._renumber:
+            ids = [self._renumber.get(i, i) for i in ids]
+        if self._reserved.isdisjoint(ids):
+            return ids
+        replaced = [self._unknown_id if i in self._reserved else i for i in ids]
+        return [i for i in replaced if i is not None]
+
+    def _reserved_ids(self, tokenizer: PreTrainedTokenizerBase, backend: Tokenizer) -> frozenset[int]:
+        """Ids that no text may produce."""
+        reserved = {self.label_id, self.text_id, *self._prefix, *self._suffix, *tokenizer.all_special_ids}
+        reserved |= {i for i, token in backend.get_added_tokens_decoder().items() if token.special}
+        example_id = backend.token_to_id(EXAMPLE_TOKEN)
+        return frozenset((reserved | {example_id}) - {None, self._unknown_id})
+
+    def _check_probes(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        for query, passage in _PROBES:
+            control = f"{LABEL_TOKEN}{query}{TEXT_TOKEN}"
+            plain = tokenizer(control + passage if self._prompt_first else passage + control)["input_ids"]
+            [prompt] = self.build([query], [passage], max_length=len(plain))
+            if prompt.ids != plain:
+                raise ValueError(
+                    f"this tokenizer ({type(tokenizer).__name__}) gives other ids for a whole prompt than for its "
+                    f"parts, so scores would differ from the official library's. First seen on the passage {passage!r}."
+                )
+
+
+def _control_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    index = tokenizer.get_vocab().get(token)
+    if index is None:
+        raise ValueError(f"the tokenizer has no {token} token: this is not a GLiClass uni-encoder's tokenizer.")
+    return int(index)
+
+
+def _private_clone(backend: Tokenizer, nonce: str, reserved: frozenset[int]) -> tuple[Tokenizer, dict[int, int]]:
+    """Copy a tokenizer without its control tokens, truncation, padding and post-processor.
+
+    Ordinary added tokens stay: ModernBERT's keeps runs of spaces as such. Returns the copy and
+    the ids to be renumbered, since an added token may get another id in the copy.
+    """
+    state: dict[str, Any] = json.loads(backend.to_str())
+    kept = [token for token in state["added_tokens"] if token["id"] not in reserved and not token["special"]]
+    mark = {"special": True, "normalized": False, "single_word": False, "lstrip": False, "rstrip": False}
+    last = max([backend.get_vocab_size(), *(token["id"] + 1 for token in kept)])
+    state.update(
+        added_tokens=[*kept, {"id": last, "content": nonce, **mark}],
+        truncation=None,
+        padding=None,
+        post_processor=None,
+    )
+    clone = Tokenizer.from_str(json.dumps(state))
+    renumber = {clone.token_to_id(token["content"]): token["id"] for token in kept}
+    return clone, {new: old for new, old in renumber.items() if new != old}
+
+
+def _without_surrogates(text: str) -> str:
+    """Replace what is no valid Unicode (a lone surrogate) by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

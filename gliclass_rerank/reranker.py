@@ -1,0 +1,289 @@
+"""The public face: words in, ranked passages out.
+
+Nothing heavy is imported before a model is loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gliclass_rerank.checkpoint import Checkpoint
+    from gliclass_rerank.scorer import Dtype, GLiClassScorer
+
+_BLOCK = 1024  # passages tokenised and scored at a time, so that memory stays constant
+
+
+@dataclass(frozen=True, slots=True)
+class RankedPassage:
+    """A passage with its score.
+
+    Attributes:
+        index: Its position in the input.
+        score: How well it answers the query, in [0, 1].
+        text: The passage as it was given.
+        truncated: Whether the model read only its beginning, because it is longer than max_length.
+
+    Example:
+        >>> RankedPassage(index=2, score=0.93, text="a passage", truncated=False).score
+        0.93
+    """
+
+    index: int
+    score: float
+    text: str
+    truncated: bool
+
+
+class GLiClassReranker:
+    """Scores and ranks passages against a query. Threads may share one.
+
+    Most people want ``from_pretrained``; the constructor takes ready parts.
+
+    Args:
+        checkpoint: A loaded checkpoint.
+        scorer: What runs its network.
+        max_length: Tokens per sequence; None for the checkpoint's own value.
+
+    Raises:
+        ValueError: ``max_length`` is not positive or more than the encoder can tell apart.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, scorer: GLiClassScorer, *, max_length: int | None = None) -> None:
+        self.name = checkpoint.name
+        self.max_length = checkpoint.max_length if max_length is None else max_length
+        limit = checkpoint.config.max_positions if checkpoint.config.has_absolute_positions else math.inf
+        if not 1 <= self.max_length <= limit:
+            raise ValueError(f"max_length is {max_length}, expected 1 to {limit} tokens for {self.name}.")
+        self._prompts = checkpoint.prompts
+        self._scorer = scorer
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        device: str | None = None,
+        dtype: Dtype = "auto",
+        max_length: int | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> GLiClassReranker:
+        """Load a reranker.
+
+        Args:
+            model: A hub name or a local folder; None for the model inside this package.
+            device: "cpu", "cuda", "cuda:1" or "mps"; None for the first of CUDA, MPS and CPU that
+                is there.
+            dtype: "auto" for bf16 where the hardware runs it fast and fp32 elsewhere; or
+                "float32", "bfloat16", "float16".
+            max_length: Tokens per sequence, query and passage together; None for the smallest of
+                the encoder's positions, the tokenizer's limit and 1024.
+            revision: Branch, tag or commit on the hub.
+            token: Access token for the hub.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be found or used (a ValueError).
+            ValueError: Device, dtype or max_length cannot be had.
+
+        Example:
+            >>> GLiClassReranker.from_pretrained(device="cpu").max_length
+            512
+        """
+        from gliclass_rerank.checkpoint import load_checkpoint
+        from gliclass_rerank.scorer import GLiClassScorer
+
+        checkpoint = load_checkpoint(model, revision=revision, token=token)
+        return cls(checkpoint, GLiClassScorer(checkpoint.network, device=device, dtype=dtype), max_length=max_length)
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, for instance "cpu" or "cuda:0"."""
+        return str(self._scorer.device)
+
+    def rank(
+        self, query: str, passages: Iterable[str], *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[RankedPassage]:
+        """Sort passages by how well they answer a query.
+
+        Args:
+            query: The question or search words.
+            passages: The passages; duplicates and empty ones are fine.
+            top_k: How many to keep, at least 1; None for all.
+            threshold: Keep passages with ``score >= threshold``, in [0, 1]; None for all.
+
+        Returns:
+            Passages by falling score; those of equal score in input order.
+
+        Raises:
+            TypeError: ``passages`` is a single str, or an item of it is no str (named by index).
+            ValueError: The query is empty or leaves no room for a passage, or ``top_k`` or
+                ``threshold`` is out of range.
+
+        Example:
+            >>> reranker = GLiClassReranker.from_pretrained(device="cpu")
+            >>> hits = reranker.rank(
+            ...     "How do plants make sugar?",
+            ...     ["The stock market closed early.", "Leaves turn light, water and air into sugar."])
+            >>> hits[0].index
+            1
+        """
+        _check_cut(top_k, threshold)
+        _check_query("query", query)
+        passages = _check_list("passages", passages)
+        [scores], truncated = self._score([query], passages)
+        ranked = (
+            RankedPassage(index, scores[index], passages[index], truncated[index])
+            for index in sorted(range(len(passages)), key=lambda i: -scores[i])
+            if threshold is None or scores[index] >= threshold
+        )
+        return list(ranked)[:top_k]
+
+    def score(self, query: str, passages: Iterable[str]) -> list[float]:
+        """Score passages against a query.
+
+        Args:
+            query: The question or search words.
+            passages: The passages.
+
+        Returns:
+            One score in [0, 1] per passage, in input order.
+
+        Raises:
+            TypeError: See ``rank``.
+            ValueError: See ``rank``.
+
+        Example:
+            >>> reranker = GLiClassReranker.from_pretrained(device="cpu")
+            >>> low, high = reranker.score("capital of France", ["Bread is baked.", "Paris is the capital of France."])
+            >>> low < high
+            True
+        """
+        _check_query("query", query)
+        [scores], _ = self._score([query], _check_list("passages", passages))
+        return scores
+
+    def score_matrix(self, queries: Iterable[str], passages: Iterable[str]) -> NDArray[np.float32]:
+        """Score every passage against every query, each pair on its own.
+
+        Args:
+            queries: The queries.
+            passages: The passages.
+
+        Returns:
+            (queries, passages) scores in [0, 1], float32.
+
+        Raises:
+            TypeError: ``queries`` or ``passages`` is a single str, or an item is no str.
+            ValueError: See ``rank``.
+
+        Example:
+            >>> reranker = GLiClassReranker.from_pretrained(device="cpu")
+            >>> reranker.score_matrix(["tea", "coffee"], ["Tea is brewed.", "Beans are roasted.", "Rain."]).shape
+            (2, 3)
+        """
+        import numpy as np
+
+        queries, passages = _check_list("queries", queries), _check_list("passages", passages)
+        for index, query in enumerate(queries):
+            _check_query(f"queries[{index}]", query)
+        scores, _ = self._score(queries, passages)
+        return np.array(scores, dtype=np.float32).reshape(len(queries), len(passages))
+
+    async def arank(
+        self, query: str, passages: Iterable[str], *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[RankedPassage]:
+        """``rank`` in a thread of its own: the event loop goes on meanwhile.
+
+        Args:
+            query: See ``rank``.
+            passages: See ``rank``.
+            top_k: See ``rank``.
+            threshold: See ``rank``.
+
+        Returns:
+            See ``rank``.
+
+        Raises:
+            TypeError: See ``rank``.
+            ValueError: See ``rank``.
+
+        Example:
+            >>> reranker = GLiClassReranker.from_pretrained(device="cpu")
+            >>> len(asyncio.run(reranker.arank("tea", ["Tea is brewed.", "Rain falls."], top_k=1)))
+            1
+        """
+        return await asyncio.to_thread(self.rank, query, passages, top_k=top_k, threshold=threshold)
+
+    async def ascore(self, query: str, passages: Iterable[str]) -> list[float]:
+        """``score`` in a thread of its own: the event loop goes on meanwhile.
+
+        Args:
+            query: See ``score``.
+            passages: See ``score``.
+
+        Returns:
+            See ``score``.
+
+        Raises:
+            TypeError: See ``rank``.
+            ValueError: See ``rank``.
+
+        Example:
+            >>> reranker = GLiClassReranker.from_pretrained(device="cpu")
+            >>> len(asyncio.run(reranker.ascore("tea", ["Tea is brewed.", "Rain falls."])))
+            2
+        """
+        return await asyncio.to_thread(self.score, query, passages)
+
+    def _score(self, queries: Sequence[str], passages: Sequence[str]) -> tuple[list[list[float]], list[bool]]:
+        """Scores by query and passage; and which passages were cut for at least one query."""
+        scores: list[list[float]] = [[] for _ in queries]
+        truncated = [False] * len(passages)
+        for row, query in enumerate(queries):
+            for start in range(0, len(passages), _BLOCK):
+                prompts = self._prompts.build([query], passages[start : start + _BLOCK], self.max_length)
+                logits = self._scorer.logits(prompts)[:, 0]
+                scores[row] += [_sigmoid(logit) for logit in logits.tolist()]
+                for index, prompt in enumerate(prompts, start):
+                    truncated[index] |= prompt.truncated
+        return scores, truncated
+
+
+def _sigmoid(logit: float) -> float:
+    # In double precision, so that large fp32 logits that differ keep their order as scores.
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
+def _check_cut(top_k: int | None, threshold: float | None) -> None:
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int)):
+        raise TypeError(f"top_k is {top_k!r}, expected an int of at least 1, or None for all passages.")
+    if top_k is not None and top_k <= 0:
+        raise ValueError(f"top_k is {top_k}, expected at least 1, or None for all passages.")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}, expected a score in [0, 1], or None for all passages.")
+
+
+def _check_query(name: str, query: str) -> None:
+    if not isinstance(query, str):
+        raise TypeError(f"{name} is a {type(query).__name__}, expected a str.")
+    if not query.strip():
+        raise ValueError(f"{name} is {query!r}, expected at least one character that is not blank.")
+
+
+def _check_list(name: str, texts: Iterable[str]) -> list[str]:
+    if isinstance(texts, (str, bytes)):
+        raise TypeError(f"{name} is a single {type(texts).__name__}, expected a list of str: wrap it as [text].")
+    texts = list(texts)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"{name}[{index}] is a {type(text).__name__}, expected a str.")
+    return texts

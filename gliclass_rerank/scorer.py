@@ -1,0 +1,167 @@
+"""The core scorer: token ids in, fp32 logits out, whatever the device and the memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from gliclass_rerank.batching import plan_batches
+from gliclass_rerank.prompt import Prompt
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gliclass_rerank.modeling.gliclass import GLiClassNetwork
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+# Tokens computed together, padding included. A CPU is fastest with little at a time.
+_TOKEN_BUDGETS = {"cpu": 1024, "mps": 8192, "cuda": 32768}
+
+
+class GLiClassScorer:
+    """Runs a network on sequences, in batches of similar length.
+
+    Threads may share a scorer: batches of different calls take turns, so memory stays bounded.
+    The network must not be changed afterwards.
+
+    Args:
+        network: The network; it is moved to the device, and its encoder to the dtype.
+        device: "cpu", "cuda", "cuda:1", "mps"; None for the first of CUDA, MPS and CPU.
+        dtype: Precision of the encoder; "auto" for bf16 where the hardware runs it fast, else fp32.
+        token_budget: Tokens computed together; None for a value that suits the device. It is
+            halved whenever memory runs out, and stays so.
+
+    Raises:
+        ValueError: The device is unknown or absent, or the dtype unknown.
+
+    Example:
+        >>> from gliclass_rerank.checkpoint import load_checkpoint
+        >>> checkpoint = load_checkpoint()
+        >>> scorer = GLiClassScorer(checkpoint.network, device="cpu", dtype="float32")
+        >>> scorer.logits(checkpoint.prompts.build(["a question"], ["one", "two"], 512)).shape
+        (2, 1)
+    """
+
+    def __init__(
+        self,
+        network: GLiClassNetwork,
+        *,
+        device: str | None = None,
+        dtype: Dtype = "auto",
+        token_budget: int | None = None,
+    ) -> None:
+        self.device = _choose_device(device)
+        self.dtype = _choose_dtype(dtype, self.device)
+        self._network = network.eval().to(self.device)
+        self._network.encoder_model.to(self.dtype)
+        self._token_budget = token_budget or _TOKEN_BUDGETS[self.device.type]
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+
+    def logits(self, prompts: Sequence[Prompt]) -> NDArray[np.float32]:
+        """Score sequences; the result does not depend on which of them run together.
+
+        Args:
+            prompts: Sequences, all with the same number of labels.
+
+        Returns:
+            (sequences, labels) logits, in the order of ``prompts``.
+
+        Raises:
+            FloatingPointError: A logit is not finite.
+            MemoryError: Not even one sequence fits into memory.
+            RuntimeError: The process was forked after the scorer was made.
+        """
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "this process was forked from the one that loaded the model, and a forward pass would hang in it. "
+                "Load the model in each process, or start processes with multiprocessing's 'spawn' method."
+            )
+        if not prompts:
+            return np.zeros((0, 0), dtype=np.float32)
+        logits = np.empty((len(prompts), prompts[0].num_labels), dtype=np.float32)
+        lengths = [len(prompt.ids) for prompt in prompts]
+        batches = plan_batches(lengths, self._token_budget)[::-1]  # the longest run first, and fail first
+        while batches:
+            batch = batches.pop()
+            rows = self._run([prompts[i] for i in batch])
+            if rows is None:
+                self._shrink_budget(lengths[batch[0]], len(batch))
+                left = [i for b in (*batches, batch) for i in b]
+                planned = plan_batches([lengths[i] for i in left], self._token_budget)[::-1]
+                batches = [[left[i] for i in b] for b in planned]
+            else:
+                logits[batch] = rows
+        if not np.isfinite(logits).all():
+            raise FloatingPointError(
+                f"the model gave a logit that is not finite with dtype {self.dtype}. Use dtype='float32'."
+            )
+        return logits
+
+    def _run(self, prompts: Sequence[Prompt]) -> NDArray[np.float32] | None:
+        """Logits of one batch; None if memory ran out."""
+        ids = [torch.tensor(prompt.ids) for prompt in prompts]
+        mask = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
+        try:
+            with self._lock, torch.inference_mode():
+                inputs = pad_sequence(ids, batch_first=True).to(self.device)
+                logits: Tensor = self._network(inputs, mask.to(self.device), prompts[0].num_labels)
+                return logits.float().cpu().numpy()
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if not _is_out_of_memory(error):
+                raise
+        # Only here, outside of the except block, are the failed pass's tensors free.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _shrink_budget(self, length: int, size: int) -> None:
+        """Halve the token budget after a batch of ``size`` sequences of at most ``length`` tokens failed."""
+        if size == 1:
+            raise MemoryError(
+                f"one sequence of {length} tokens does not fit into the memory of {self.device}. "
+                "Lower max_length, or use a smaller model, another device or dtype='bfloat16'."
+            )
+        self._token_budget = max(1, min(self._token_budget, length * size) // 2)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # On a CPU torch has no type of its own for it.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _choose_device(device: str | None) -> torch.device:
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if device is None:
+        return torch.device(next(kind for kind, count in counts.items() if count))
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device is {device!r}, expected 'cpu', 'cuda', 'cuda:<n>', 'mps' or None.") from error
+    if (chosen.index or 0) >= counts.get(chosen.type, 0):
+        present = ", ".join(kind for kind, count in counts.items() if count)
+        raise ValueError(f"device is {device!r}, which this machine (or this PyTorch) lacks; present: {present}.")
+    return chosen
+
+
+def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype not in get_args(Dtype):
+        raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(get_args(Dtype))}.")
+    if dtype != "auto":
+        chosen: torch.dtype = getattr(torch, dtype)
+        return chosen
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        # PyTorch versions that cannot tell have no entry here, and get fp32.
+        features = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+        fast = bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    return torch.bfloat16 if fast else torch.float32

@@ -1,0 +1,177 @@
+"""Questions and passages become groups: some passages, some questions, and who answers whom.
+
+A group is what the model is trained on at a time. All its passages get the same labels, so the
+loss can compare labels within a passage as well as passages under a label, which is what
+reranking does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliclass_rerank.keyword_index import KeywordIndex
+
+_PASSAGES = 4  # of a group
+_MOST_QUESTIONS = 6  # of a group
+_CANDIDATES = 24  # BM25 hits from which hard negatives are drawn
+_MOST_WORDS = 150  # of a passage; longer ones are cropped around the answer
+_FEWEST_WORDS = 40  # of a crop
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage of a collection."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, the position of the passage that answers it, and the answers' words if known."""
+
+    text: str
+    passage: int
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Passages, questions, and targets: ``targets[p][q]`` is 1 where passage p answers question q."""
+
+    passages: list[str]
+    questions: list[str]
+    targets: list[list[int]]
+
+
+def read_collection(folder: str | os.PathLike[str], split: str = "train") -> tuple[list[Passage], list[Question]]:
+    """Read a collection in BEIR layout (corpus.jsonl, queries.jsonl, qrels/<split>.tsv).
+
+    Args:
+        folder: The collection.
+        split: Which qrels.
+
+    Returns:
+        Passages, and one question for each query with a passage of positive relevance.
+
+    Raises:
+        OSError: A file is missing.
+        ValueError: A line is not JSON, or the qrels name an unknown id.
+
+    Example:
+        >>> passages, questions = read_collection("squad_train")  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    rows = _read_jsonl(folder / "corpus.jsonl")
+    place = {row["_id"]: i for i, row in enumerate(rows)}
+    queries = {row["_id"]: row for row in _read_jsonl(folder / "queries.jsonl")}
+    questions: dict[str, Question] = {}
+    lines = (folder / "qrels" / f"{split}.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    for line in lines:
+        query_id, passage_id, relevance = line.split("\t")
+        if query_id not in queries or passage_id not in place:
+            raise ValueError(f"{folder}: qrels name {query_id!r} and {passage_id!r}, at least one of them unknown.")
+        if float(relevance) > 0:
+            row = queries[query_id]
+            answers = tuple(answer.lower() for answer in row.get("answers", ()) if answer)
+            questions.setdefault(query_id, Question(row["text"], place[passage_id], answers))
+    return [Passage(row.get("title") or "", row["text"]) for row in rows], list(questions.values())
+
+
+def _read_jsonl(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+class GroupSampler:
+    """Draws groups from collections.
+
+    Half the groups hold a single question, the way the model is used; the others up to six. A
+    group's passages are the one that answers its first question, two hard negatives among BM25's
+    hits that do not contain the answer, and a sibling from the same title (else any passage).
+
+    Args:
+        passages: All passages.
+        questions: All questions; ``passage`` is a position in ``passages``.
+    """
+
+    def __init__(self, passages: Sequence[Passage], questions: Sequence[Question]) -> None:
+        self._passages, self._questions = passages, questions
+        self._by_passage: dict[int, list[Question]] = defaultdict(list)
+        for question in questions:
+            self._by_passage[question.passage].append(question)
+        self._by_title: dict[str, list[int]] = defaultdict(list)
+        for i, passage in enumerate(passages):
+            self._by_title[passage.title].append(i)
+        self._index = KeywordIndex(f"{passage.title} {passage.text}" for passage in passages)
+
+    def __len__(self) -> int:
+        """The number of questions that a group can be built around."""
+        return len(self._questions)
+
+    def sample(self, question: int, rng: random.Random) -> Group:
+        """Build a group around one question.
+
+        Args:
+            question: Its position in the questions.
+            rng: Decides everything that is drawn.
+        """
+        first = self._questions[question]
+        chosen = [first.passage, *self._negatives(first, rng)]
+        questions = [first]
+        if rng.random() < 0.5:
+            others = [q for i in chosen for q in self._by_passage[i] if q is not first]
+            others += rng.choices(self._questions, k=2)
+            questions += rng.sample(others, min(len(others), rng.randint(1, _MOST_QUESTIONS - 1)))
+        rng.shuffle(questions)
+        texts = [self._render(self._passages[i], first if i == first.passage else None, rng) for i in chosen]
+        targets = [[int(q.passage == i) for q in questions] for i in chosen]
+        return Group(texts, [_vary(q.text, rng) for q in questions], targets)
+
+    def _negatives(self, question: Question, rng: random.Random) -> list[int]:
+        hits = self._index.search(question.text, top_k=_CANDIDATES)
+        hits = [i for i in hits if not self._answers(question, i)]
+        hard = rng.sample(hits, min(2, len(hits)))
+        siblings = self._by_title[self._passages[question.passage].title]
+        pools = [siblings, range(len(self._passages))]
+        while len(hard) < _PASSAGES - 1:
+            pool = pools[0] if len(pools) > 1 and len(siblings) > 1 else pools[-1]
+            i = rng.choice(pool)
+            pools = pools[-1:]  # one try among the siblings, then anything
+            if i not in hard and not self._answers(question, i):
+                hard.append(i)
+        return hard
+
+    def _answers(self, question: Question, passage: int) -> bool:
+        """Whether a passage answers a question, as far as anyone can tell."""
+        text = self._passages[passage].text.lower()
+        return passage == question.passage or any(answer in text for answer in question.answers)
+
+    def _render(self, passage: Passage, question: Question | None, rng: random.Random) -> str:
+        """The passage's text, cropped at random, with its title in front more often than not."""
+        words = passage.text.split()
+        most = _MOST_WORDS if rng.random() < 0.6 else rng.randint(_FEWEST_WORDS, _MOST_WORDS)
+        text = passage.text if len(words) <= most else _crop(words, most, question, rng)
+        return f"{passage.title} {text}".strip() if rng.random() < 0.7 else text
+
+
+def _crop(words: list[str], size: int, question: Question | None, rng: random.Random) -> str:
+    """A stretch of ``size`` words; one that holds an answer of the question, where that can be had."""
+    starts = list(range(0, len(words) - size + 1, max(1, size // 8)))
+    rng.shuffle(starts)
+    crops = (" ".join(words[start : start + size]) for start in starts)
+    if question is None or not question.answers:
+        return next(crops)
+    holding = (crop for crop in crops if any(answer in crop.lower() for answer in question.answers))
+    return next(holding, " ".join(words[: _MOST_WORDS * 2]))
+
+
+def _vary(question: str, rng: random.Random) -> str:
+    """Write some questions as people type them: in lower case and without the question mark."""
+    return question.lower().rstrip(" ?") if rng.random() < 0.3 else question

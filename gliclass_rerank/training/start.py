@@ -1,0 +1,84 @@
+"""Turn a bare sentence encoder into a GLiClass network that ranks from its first step.
+
+A head that starts at random has to be learned before anything else can be. This one starts as
+the encoder's own cosine similarity: text and query are averaged over their tokens, projected by
+(nearly) the identity, normalised and multiplied.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+
+from gliclass_rerank.modeling.config import GLiClassConfig
+from gliclass_rerank.modeling.gliclass import GLiClassNetwork
+from gliclass_rerank.modeling.heads import Projector
+from gliclass_rerank.prompt import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN
+
+# GELU is nearly the identity for inputs well above zero: shift there, and back afterwards.
+_SHIFT = 4.0
+_SCALE = 20.0  # logits lie within plus and minus this
+
+
+def start_from_encoder(folder: str | os.PathLike[str]) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
+    """Build a network around a BERT-family encoder.
+
+    Args:
+        folder: A local folder with the encoder's config.json, model.safetensors and tokenizer.
+
+    Returns:
+        The network and its tokenizer, extended by GLiClass's control tokens.
+
+    Raises:
+        OSError: A file is missing.
+        RuntimeError: The weights do not fit the config.
+
+    Example:
+        >>> network, tokenizer = start_from_encoder("all-MiniLM-L6-v2")  # doctest: +SKIP
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    encoder = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    known = encoder.vocab_size
+    tokenizer.add_tokens([LABEL_TOKEN, TEXT_TOKEN, EXAMPLE_TOKEN], special_tokens=True)
+    raw = {
+        "model_type": "GLiClass",
+        "encoder_config": encoder.to_dict(),
+        "vocab_size": max(known, len(tokenizer)),
+        "class_token_index": tokenizer.convert_tokens_to_ids(LABEL_TOKEN),
+        "text_token_index": tokenizer.convert_tokens_to_ids(TEXT_TOKEN),
+        "example_token_index": tokenizer.convert_tokens_to_ids(EXAMPLE_TOKEN),
+        "pooling_strategy": "avg",
+        "class_token_pooling": "average",
+        "extract_text_features": True,
+        "normalize_features": True,
+        "logit_scale_init_value": _SCALE,
+        "prompt_first": True,
+        "problem_type": "multi_label_classification",
+        "max_labels_alloc": "dynamic",
+    }
+    network = GLiClassNetwork(GLiClassConfig.from_dict(raw))
+    _load_encoder(network.encoder_model, load_file(Path(folder) / "model.safetensors"), known)
+    for projector in (network.text_projector, network.classes_projector):
+        _start_as_identity(projector)
+    return network, tokenizer
+
+
+def _load_encoder(encoder: nn.Module, weights: dict[str, torch.Tensor], known: int) -> None:
+    """Load the encoder's weights; new tokens start at the mean of the known ones."""
+    weights = {k: v.float() for k, v in weights.items() if not k.endswith("position_ids")}
+    name = next(k for k, v in encoder.named_parameters() if v is encoder.get_input_embeddings().weight)
+    old = weights[name][:known]
+    new = old.mean(0, keepdim=True).expand(encoder.get_input_embeddings().weight.shape[0] - known, -1)
+    encoder.load_state_dict({**weights, name: torch.cat([old, new])})
+
+
+@torch.no_grad()
+def _start_as_identity(projector: Projector) -> None:
+    for linear, shift in ((projector.linear_1, _SHIFT), (projector.linear_2, -_SHIFT)):
+        nn.init.eye_(linear.weight)
+        nn.init.constant_(linear.bias, shift)
