@@ -10,9 +10,9 @@ Nothing is downloaded.
 from __future__ import annotations
 
 import sys
+from pydoc_data.topics import topics
 from time import perf_counter
 
-from pydoc_data.topics import topics
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table

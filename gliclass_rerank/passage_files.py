@@ -31,7 +31,7 @@ class SourcedPassage:
 
 
 def read_passages(file: str, layout: Layout = Layout.AUTO) -> list[SourcedPassage]:
-    """Read the passages of a file.
+    r"""Read the passages of a file.
 
     Args:
         file: A path, or "-" for standard input.
@@ -51,9 +51,9 @@ def read_passages(file: str, layout: Layout = Layout.AUTO) -> list[SourcedPassag
         >>> import tempfile, pathlib
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder, "notes.md")
-        ...     _ = path.write_text("# Tea\\n\\nWater first.\\nThen leaves.\\n")
+        ...     _ = path.write_text("# Tea\n\nWater first.\nThen leaves.\n")
         ...     [passage.text for passage in read_passages(str(path))]
-        ['# Tea\\nWater first.\\nThen leaves.']
+        ['# Tea\nWater first.\nThen leaves.']
     """
     try:
         text = sys.stdin.buffer.read().decode() if file == "-" else Path(file).read_text(encoding="utf-8")

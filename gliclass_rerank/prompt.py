@@ -174,7 +174,7 @@ class PromptBuilder:
         reserved = {self.label_id, self.text_id, *self._prefix, *self._suffix, *tokenizer.all_special_ids}
         reserved |= {i for i, token in backend.get_added_tokens_decoder().items() if token.special}
         example_id = backend.token_to_id(EXAMPLE_TOKEN)
-        return frozenset((reserved | {example_id}) - {None, self._unknown_id})
+        return frozenset(i for i in (*reserved, example_id) if i is not None and i != self._unknown_id)
 
     def _check_probes(self, tokenizer: PreTrainedTokenizerBase) -> None:
         for query, passage in _PROBES:
@@ -212,8 +212,8 @@ def _private_clone(backend: Tokenizer, nonce: str, reserved: frozenset[int]) -> 
         post_processor=None,
     )
     clone = Tokenizer.from_str(json.dumps(state))
-    renumber = {clone.token_to_id(token["content"]): token["id"] for token in kept}
-    return clone, {new: old for new, old in renumber.items() if new != old}
+    pairs = ((clone.token_to_id(token["content"]), int(token["id"])) for token in kept)
+    return clone, {new: old for new, old in pairs if new is not None and new != old}
 
 
 def _without_surrogates(text: str) -> str:

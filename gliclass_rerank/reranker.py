@@ -246,16 +246,20 @@ class GLiClassReranker:
 
     def _score(self, queries: Sequence[str], passages: Sequence[str]) -> tuple[list[list[float]], list[bool]]:
         """Scores by query and passage; and which passages were cut for at least one query."""
-        scores: list[list[float]] = [[] for _ in queries]
-        truncated = [False] * len(passages)
-        for row, query in enumerate(queries):
-            for start in range(0, len(passages), _BLOCK):
-                prompts = self._prompts.build([query], passages[start : start + _BLOCK], self.max_length)
-                logits = self._scorer.logits(prompts)[:, 0]
-                scores[row] += [_sigmoid(logit) for logit in logits.tolist()]
-                for index, prompt in enumerate(prompts, start):
-                    truncated[index] |= prompt.truncated
-        return scores, truncated
+        # Each text once: duplicates cost nothing, and their scores are equal to the last bit.
+        distinct = list(dict.fromkeys(passages))
+        cut: set[str] = set()
+        scores = []
+        for query in queries:
+            score_of: dict[str, float] = {}
+            for start in range(0, len(distinct), _BLOCK):
+                block = distinct[start : start + _BLOCK]
+                prompts = self._prompts.build([query], block, self.max_length)
+                logits = self._scorer.logits(prompts)[:, 0].tolist()
+                score_of.update(zip(block, map(_sigmoid, logits), strict=True))
+                cut.update(text for text, prompt in zip(block, prompts, strict=True) if prompt.truncated)
+            scores.append([score_of[passage] for passage in passages])
+        return scores, [passage in cut for passage in passages]
 
 
 def _sigmoid(logit: float) -> float:

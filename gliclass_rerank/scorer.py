@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from gliclass_rerank.batching import plan_batches
@@ -61,7 +61,7 @@ class GLiClassScorer:
         self.device = _choose_device(device)
         self.dtype = _choose_dtype(dtype, self.device)
         self._network = network.eval().to(self.device)
-        self._network.encoder_model.to(self.dtype)
+        nn.Module.to(self._network.encoder_model, self.dtype)
         self._token_budget = token_budget or _TOKEN_BUDGETS[self.device.type]
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -162,6 +162,7 @@ def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
         fast = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
         # PyTorch versions that cannot tell have no entry here, and get fp32.
-        features = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+        ask = getattr(torch.cpu, "get_capabilities", dict[str, bool])
+        features = ask() if device.type == "cpu" else {}
         fast = bool(features.get("avx512_bf16") or features.get("amx_bf16"))
     return torch.bfloat16 if fast else torch.float32

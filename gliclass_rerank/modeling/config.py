@@ -20,6 +20,12 @@ _OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta")
 # Keys through which a config could make transformers load code (or that mean nothing here).
 _UNSAFE_KEYS = ("auto_map", "attn_implementation", "experts_implementation", "quantization_config", "kernel_config")
 
+_REFUSED = {
+    "squeeze_layers": "the official library itself cannot run it, since its layer weights leave out the embeddings",
+    "use_calibrator": "no published checkpoint has a calibrator",
+    "multimodal": "it belongs to another architecture",
+}
+
 
 @dataclass(frozen=True)
 class GLiClassConfig:
@@ -87,12 +93,12 @@ class GLiClassConfig:
         if not isinstance(vocab, int):
             raise ValueError(f"config.json has vocab_size {vocab!r}, expected the number of token embeddings.")
         # The official reading of -1 (or of a missing index): behind the last token of the vocabulary.
-        index = {
+        index: dict[str, Any] = {
             f"{name}_token_index": vocab + n if raw.get(f"{name}_token_index", -1) == -1 else raw[f"{name}_token_index"]
             for n, name in enumerate(("class", "text", "example"))
         }
         names = {f.name for f in dataclasses.fields(cls)} - {"encoder_config", "hidden_size", "vocab_size", "extra"}
-        known = {k: v for k, v in raw.items() if k in names - index.keys()}
+        known: dict[str, Any] = {k: v for k, v in raw.items() if k in names - index.keys()}
         extra = {k: v for k, v in raw.items() if k not in names and k not in ("encoder_config", "auto_map")}
         config = cls(
             encoder_config=encoder,
@@ -109,9 +115,9 @@ class GLiClassConfig:
         _choose("pooling_strategy", self.pooling_strategy, POOLINGS)
         _choose("class_token_pooling", self.class_token_pooling, CLASS_POOLINGS)
         _choose("scorer_type", self.scorer_type, SCORERS)
-        for option in ("squeeze_layers", "use_calibrator", "multimodal"):
+        for option, why in _REFUSED.items():
             if self.extra.get(option):
-                raise ValueError(f"config.json sets {option}, which is not supported: no published checkpoint uses it.")
+                raise ValueError(f"config.json sets {option}, which is not supported: {why}.")
         if (self.pooling_strategy == "pass") != (self.scorer_type == "cross-attn"):
             raise ValueError(
                 f"pooling_strategy {self.pooling_strategy!r} does not fit scorer_type {self.scorer_type!r}: "
@@ -154,7 +160,7 @@ class GLiClassConfig:
         """Whether a sequence longer than ``max_positions`` cannot be encoded at all."""
         if self.encoder_config["model_type"] == "deberta-v2":
             return bool(self.encoder_config.get("position_biased_input", True))
-        return self.encoder_config["model_type"] != "modernbert"
+        return bool(self.encoder_config["model_type"] != "modernbert")
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a config.json that this project and the official library read alike."""

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.models.auto import CONFIG_MAPPING
 
+from gliclass_rerank.modeling.attention import STEADY_ATTENTION
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.heads import POOLERS, SCORER_CLASSES, Lstm, Projector
 
@@ -123,12 +124,12 @@ class GLiClassNetwork(nn.Module):
         return pooled, text_mask
 
 
-def _build_encoder(config: GLiClassConfig) -> nn.Module:
+def _build_encoder(config: GLiClassConfig) -> PreTrainedModel:
     settings = {**config.encoder_config, "vocab_size": config.vocab_size}
     encoder_config = CONFIG_MAPPING[settings.pop("model_type")](**settings)
     # Named here, so that nothing in the checkpoint can choose (and download) another.
-    attention = "eager" if config.encoder_config["model_type"] == "deberta-v2" else "sdpa"
-    encoder: nn.Module = AutoModel.from_config(
+    attention = "eager" if config.encoder_config["model_type"] == "deberta-v2" else STEADY_ATTENTION
+    encoder: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
         encoder_config, attn_implementation=attention, trust_remote_code=False, dtype=torch.float32
     )
     return encoder

@@ -191,7 +191,8 @@ class CrossAttentionScorer(Scorer):
 
     def _heads(self, x: Tensor) -> Tensor:
         """Split (batch, length, hidden) into (batch, heads, length, hidden / heads)."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        batch, length, hidden = x.shape
+        return x.view(batch, length, self.num_heads, hidden // self.num_heads).transpose(1, 2)
 
 
 SCORER_CLASSES: dict[str, type[Scorer]] = {

@@ -13,11 +13,12 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from gliclass_rerank.keyword_index import KeywordIndex
 
-_PASSAGES = 4  # of a group
+_PASSAGES = 4  # of a group at most
 _MOST_QUESTIONS = 6  # of a group
 _CANDIDATES = 24  # BM25 hits from which hard negatives are drawn
 _MOST_WORDS = 150  # of a passage; longer ones are cropped around the answer
@@ -94,7 +95,8 @@ class GroupSampler:
 
     Half the groups hold a single question, the way the model is used; the others up to six. A
     group's passages are the one that answers its first question, two hard negatives among BM25's
-    hits that do not contain the answer, and a sibling from the same title (else any passage).
+    hits that do not contain the answer, and a sibling from the same title (else any passage);
+    fewer where nearly all passages contain the answer.
 
     Args:
         passages: All passages.
@@ -139,14 +141,10 @@ class GroupSampler:
         hits = [i for i in hits if not self._answers(question, i)]
         hard = rng.sample(hits, min(2, len(hits)))
         siblings = self._by_title[self._passages[question.passage].title]
-        pools = [siblings, range(len(self._passages))]
-        while len(hard) < _PASSAGES - 1:
-            pool = pools[0] if len(pools) > 1 and len(siblings) > 1 else pools[-1]
-            i = rng.choice(pool)
-            pools = pools[-1:]  # one try among the siblings, then anything
-            if i not in hard and not self._answers(question, i):
-                hard.append(i)
-        return hard
+        # A few tries each: where the answer is a common word, nearly every passage holds it.
+        drawn = rng.choices(siblings, k=2) + rng.choices(range(len(self._passages)), k=_PASSAGES * 4)
+        others = (i for i in dict.fromkeys(drawn) if i not in hard and not self._answers(question, i))
+        return hard + list(islice(others, _PASSAGES - 1 - len(hard)))
 
     def _answers(self, question: Question, passage: int) -> bool:
         """Whether a passage answers a question, as far as anyone can tell."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
@@ -47,7 +48,7 @@ def start_from_encoder(folder: str | os.PathLike[str]) -> tuple[GLiClassNetwork,
     tokenizer.add_tokens([LABEL_TOKEN, TEXT_TOKEN, EXAMPLE_TOKEN], special_tokens=True)
     raw = {
         "model_type": "GLiClass",
-        "encoder_config": encoder.to_dict(),
+        "encoder_config": {**encoder.to_diff_dict(), "model_type": encoder.model_type},
         "vocab_size": max(known, len(tokenizer)),
         "class_token_index": tokenizer.convert_tokens_to_ids(LABEL_TOKEN),
         "text_token_index": tokenizer.convert_tokens_to_ids(TEXT_TOKEN),
@@ -68,12 +69,13 @@ def start_from_encoder(folder: str | os.PathLike[str]) -> tuple[GLiClassNetwork,
     return network, tokenizer
 
 
-def _load_encoder(encoder: nn.Module, weights: dict[str, torch.Tensor], known: int) -> None:
+def _load_encoder(encoder: PreTrainedModel, weights: dict[str, torch.Tensor], known: int) -> None:
     """Load the encoder's weights; new tokens start at the mean of the known ones."""
     weights = {k: v.float() for k, v in weights.items() if not k.endswith("position_ids")}
-    name = next(k for k, v in encoder.named_parameters() if v is encoder.get_input_embeddings().weight)
+    embeddings = cast("nn.Embedding", encoder.get_input_embeddings()).weight
+    name = next(key for key, parameter in encoder.named_parameters() if parameter is embeddings)
     old = weights[name][:known]
-    new = old.mean(0, keepdim=True).expand(encoder.get_input_embeddings().weight.shape[0] - known, -1)
+    new = old.mean(0, keepdim=True).repeat(len(embeddings) - known, 1)
     encoder.load_state_dict({**weights, name: torch.cat([old, new])})
 
 

@@ -76,7 +76,8 @@ def train(
     prompts = PromptBuilder(tokenizer, prompt_first=network.config.prompt_first)
     device = next(network.parameters()).device
     optimizer = _optimizer(network)
-    schedule = get_linear_schedule_with_warmup(optimizer, int(steps * _WARMUP), steps)
+    warmup = int(steps * _WARMUP)
+    schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)  # type: ignore[no-untyped-call]
     output.mkdir(parents=True, exist_ok=True)
     done = _resume(output / "state.pt", network, optimizer, schedule)
     network.eval()  # no dropout: no question is seen twice, and on a CPU dropout takes 40 % of the time
@@ -156,7 +157,7 @@ def _resume(
         return 0
     state = torch.load(path, weights_only=True)
     for name, part in (("network", network), ("optimizer", optimizer), ("schedule", schedule)):
-        part.load_state_dict(state[name])  # type: ignore[attr-defined]
+        part.load_state_dict(state[name])
     return int(state["step"])
 
 

@@ -1,0 +1,65 @@
+"""Compare with the official pipeline over every combination of options that it can run.
+
+    python -m benchmarks.parity [--every 1] [--encoders bert modernbert deberta-v2]
+
+Checkpoints have random weights and are written by the official library; its scores are taken at
+batch size 1. Prints a table and writes results/parity.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import transformers
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.results_file import write_result
+from gliclass_rerank import GLiClassReranker
+from tests.random_checkpoints import ENCODERS, OfficialPipeline, full_grid, write_checkpoint
+
+QUERY = "does bread rise?"
+PASSAGES = (
+    "Bread rises because yeast makes gas.",
+    "  two    spaces and a naïve café",
+    "Leaves turn light into sugar. " * 4,
+)
+
+
+def worst_difference(encoder: str, options: dict[str, Any]) -> float:
+    """The largest difference between our scores and the official ones for one checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = write_checkpoint(Path(folder), encoder, **options)
+        official = OfficialPipeline(checkpoint).score(QUERY, PASSAGES)
+        ours = GLiClassReranker.from_pretrained(checkpoint, device="cpu", dtype="float32").score(QUERY, PASSAGES)
+    return max(abs(a - b) for a, b in zip(official, ours, strict=True))
+
+
+def main() -> None:
+    """Run the grid."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--every", type=int, default=1, help="take only every n-th combination")
+    parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=list(ENCODERS))
+    options = parser.parse_args()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    progress = Console(stderr=True)
+    table = Table("encoder", "configs", "largest difference", "above 1e-5")
+    rows = []
+    grid = list(full_grid())[:: options.every]
+    for encoder in options.encoders:
+        bar = track(grid, encoder, console=progress, disable=not progress.is_terminal)
+        differences = [worst_difference(encoder, combination) for combination in bar]
+        above = sum(d > 1e-5 for d in differences)
+        rows.append({"encoder": encoder, "configs": len(grid), "largest": max(differences), "above": above})
+        table.add_row(encoder, str(len(grid)), f"{max(differences):.1e}", str(above))
+    Console().print(table)
+    write_result("parity", {"tolerance": 1e-5, "encoders": rows})
+
+
+if __name__ == "__main__":
+    main()

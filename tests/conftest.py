@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import transformers
+
+from gliclass_rerank import GLiClassReranker
+from tests.random_checkpoints import write_checkpoint
+
+PASSAGES = (
+    "Bread rises because yeast makes gas.",
+    "Leaves turn light, water and air into sugar.",
+    "  two    spaces and\n  a naïve café",
+    "",
+    "The chain of a bicycle wants oil, not grease: grease holds dust. " * 5,
+    "Point the hour hand at the sun to find north without a compass.",
+    "東京は日本の首都です。",
+)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quiet_transformers() -> Iterator[None]:
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    yield
+
+
+@pytest.fixture(scope="session")
+def embedded() -> GLiClassReranker:
+    """The embedded model in fp32 on the CPU."""
+    return GLiClassReranker.from_pretrained(device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a random checkpoint, once for the same encoder and options."""
+    written: dict[str, Path] = {}
+
+    def write(encoder: str = "bert", **options: object) -> Path:
+        key = repr((encoder, sorted(options.items())))
+        if key not in written:
+            written[key] = write_checkpoint(tmp_path_factory.mktemp("checkpoint"), encoder, **options)
+        return written[key]
+
+    return write

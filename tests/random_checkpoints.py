@@ -1,0 +1,216 @@
+"""Checkpoints with random weights, written by the official library, and its scores for them.
+
+Tests compare with the official pipeline at batch size 1: at larger ones its scores depend on
+the padding.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from gliclass import GLiClassModel, GLiClassModelConfig, ZeroShotClassificationPipeline
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, BertConfig, DebertaV2Config, ModernBertConfig, PreTrainedTokenizerFast
+
+CONTROL_TOKENS = ["<<LABEL>>", "<<SEP>>", "<<EXAMPLE>>"]
+HIDDEN = 32
+
+# What the tokenizers learn their vocabulary from.
+_TEXT = """A reranker reads the question and each passage together, and sorts the passages by how well they
+answer it. Leaves turn light, water and air into sugar. Bread rises because yeast makes gas; in a cold kitchen
+it takes longer. The chain of a bicycle wants oil, not grease: grease holds dust. How do I find north without a
+compass? Point the hour hand at the sun. Über kurz oder lang, naïve café: 2.5 % of 1,000 is 25. def f(x):
+return x  # two    spaces      and more. 東京は日本の首都です。 Привет, мир! numbers 0 1 2 3 4 5 6 7 8 9"""
+
+
+def _wordpiece() -> PreTrainedTokenizerFast:
+    """As BERT has it: lower case, [CLS] and [SEP] inside the vocabulary."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator([_TEXT], trainers.WordPieceTrainer(vocab_size=400, special_tokens=special))
+    return _wrap(tokenizer, special)
+
+
+def _byte_bpe() -> PreTrainedTokenizerFast:
+    """As ModernBERT has it: byte-level BPE with runs of spaces as ordinary added tokens."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator([_TEXT], trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet))
+    tokenizer.add_special_tokens(special[:1])
+    tokenizer.add_tokens([AddedToken(" " * n, normalized=True) for n in range(6, 1, -1)])
+    return _wrap(tokenizer, special)
+
+
+def _unigram(prepend_scheme: str) -> PreTrainedTokenizerFast:
+    """As SentencePiece models have it; the vocabulary itself holds the special tokens' pieces."""
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme=prepend_scheme)
+    trainer = trainers.UnigramTrainer(vocab_size=300, special_tokens=special, unk_token="[UNK]")
+    tokenizer.train_from_iterator([_TEXT], trainer)
+    return _wrap(tokenizer, special)
+
+
+def _wrap(tokenizer: Tokenizer, special: list[str]) -> PreTrainedTokenizerFast:
+    tokenizer.add_special_tokens(special)
+    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ids
+    )
+    names = {f"{token.strip('[]').lower()}_token": token for token in special}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+    fast.add_tokens(CONTROL_TOKENS, special_tokens=True)
+    return fast
+
+
+_TOKENIZERS = {
+    "wordpiece": _wordpiece,
+    "byte-bpe": _byte_bpe,
+    "unigram": lambda: _unigram("always"),
+    "unigram-first": lambda: _unigram("first"),
+}
+TOKENIZERS = tuple(_TOKENIZERS)
+ENCODERS = {"modernbert": "byte-bpe", "deberta-v2": "unigram-first", "bert": "wordpiece"}
+
+
+@cache
+def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """A small tokenizer of a kind in TOKENIZERS, with GLiClass's control tokens."""
+    return _TOKENIZERS[kind]()
+
+
+def _encoder_config(encoder: str, vocab_size: int) -> Any:
+    shape = {
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "vocab_size": vocab_size,
+        "max_position_embeddings": 512,
+        # Far from the usual 0.02, so that random texts get scores that differ.
+        "initializer_range": 0.3,
+    }
+    if encoder == "bert":
+        return BertConfig(**shape)
+    if encoder == "deberta-v2":
+        relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
+        extra = {"type_vocab_size": 0, "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_buckets": 16}
+        return DebertaV2Config(**shape, **relative, **extra, max_relative_positions=-1)
+    ids = {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+    return ModernBertConfig(
+        **shape,
+        **ids,
+        local_attention=16,
+        global_attn_every_n_layers=2,
+        initializer_cutoff_factor=2.0,
+        reference_compile=False,
+    )
+
+
+def write_checkpoint(
+    folder: Path, encoder: str, *, tokenizer: str | None = None, seed: int = 0, **options: Any
+) -> Path:
+    """Write an official checkpoint with random weights.
+
+    Args:
+        folder: Where to.
+        encoder: A key of ENCODERS.
+        tokenizer: A kind in TOKENIZERS; None for the encoder's own.
+        seed: Decides the weights.
+        options: Arguments of the official GLiClassModelConfig.
+    """
+    words = make_tokenizer(tokenizer or ENCODERS[encoder])
+    label, text, example = words.convert_tokens_to_ids(CONTROL_TOKENS)
+    torch.manual_seed(seed)
+    config = GLiClassModelConfig(
+        encoder_config=_encoder_config(encoder, len(words)),
+        encoder_model="encoder",
+        vocab_size=len(words),
+        class_token_index=label,
+        text_token_index=text,
+        example_token_index=example,
+        **{"initializer_range": 0.12, "scorer_num_heads": 4, **options},
+    )
+    GLiClassModel(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+class OfficialPipeline:
+    """The official pipeline on a checkpoint folder, one text at a time."""
+
+    def __init__(self, folder: Path, *, max_length: int = 1024) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = GLiClassModel.from_pretrained(folder).eval()
+        self._pipeline = ZeroShotClassificationPipeline(
+            self.model, self.tokenizer, device="cpu", progress_bar=False, max_length=max_length
+        )
+
+    def score(self, query: str, passages: Sequence[str]) -> list[float]:
+        """The score of the query as the only label of each passage."""
+        return [self._pipeline([p], [query], threshold=0.0)[0][0]["score"] for p in passages]
+
+
+_FACTORS: dict[str, tuple[Any, ...]] = {
+    "pooling_strategy": ("first", "last", "avg", "max", "sum", "rms", "abs_max", "abs_avg"),
+    "scorer_type": ("simple", "weighted-dot", "mlp", "hopfield"),
+    "class_token_pooling": ("first", "average"),
+    "prompt_first": (True, False),
+    "embed_class_token": (True, False),
+    "extract_text_features": (True, False),
+    "normalize_features": (False, True),
+    "use_segment_embeddings": (False, True),
+    "use_lstm": (False, True),
+    "layer_wise": (False, True),
+    "encoder_layer_id": (-1, 1),
+}
+
+
+def _can_run(options: dict[str, Any]) -> bool:
+    """Whether the official library can run the options itself.
+
+    It keeps inner layers only if layer_wise is set, and its cross-attention mask does not fit the
+    LSTM's shorter output where the text is cut out of the sequence.
+    """
+    if options["scorer_type"] == "cross-attn" and options["use_lstm"] and options["extract_text_features"]:
+        return False
+    return options["encoder_layer_id"] == -1 or bool(options["layer_wise"])
+
+
+def full_grid() -> Iterator[dict[str, Any]]:
+    """All combinations of options that the official library can run, cross-attention included."""
+    head = {"pooling_strategy": ("pass",), "scorer_type": ("cross-attn",)}
+    for factors in (_FACTORS, {**_FACTORS, **head}):
+        for values in itertools.product(*factors.values()):
+            options = dict(zip(factors, values, strict=True))
+            if _can_run(options):
+                yield options
+
+
+def covering_grid(seed: int = 0) -> list[dict[str, Any]]:
+    """A few combinations in which every possible pair of option values occurs."""
+    rng = random.Random(seed)
+    grid = [(options, set(itertools.combinations(options.items(), 2))) for options in full_grid()]
+    missing = set().union(*(pairs for _, pairs in grid))
+    chosen = []
+    while missing:
+        # The best of some random combinations is good enough, and quick.
+        useful = [(options, pairs) for options, pairs in rng.sample(grid, 500) if pairs & missing] or grid
+        options, pairs = max(useful, key=lambda item: len(item[1] & missing))
+        missing -= pairs
+        chosen.append(options)
+    return chosen

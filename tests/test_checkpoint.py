@@ -1,0 +1,267 @@
+"""Checkpoints load whole or not at all, and run no code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from gliclass_rerank.modeling.config import GLiClassConfig
+from tests.conftest import PASSAGES
+from tests.random_checkpoints import ENCODERS, OfficialPipeline
+
+QUERY = "does bread rise?"
+
+
+@pytest.fixture
+def folder(checkpoint_folder: Callable[..., Path], tmp_path: Path) -> Path:
+    """A copy of a good checkpoint, to be spoiled."""
+    source = checkpoint_folder(scorer_type="mlp", pooling_strategy="avg", prompt_first=True)
+    return Path(shutil.copytree(source, tmp_path / "copy"))
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def scores(folder: Path) -> list[float]:
+    return GLiClassReranker.from_pretrained(folder, device="cpu", dtype="float32").score(QUERY, PASSAGES)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_what_is_saved_here_loads_in_the_official_library(
+    encoder: str, checkpoint_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    options = {"normalize_features": True, "class_token_pooling": "average", "use_segment_embeddings": True}
+    source = checkpoint_folder(encoder, scorer_type="weighted-dot", prompt_first=True, **options)
+    checkpoint = load_checkpoint(source)
+    save_checkpoint(checkpoint.network, checkpoint.tokenizer, tmp_path)
+    expected = OfficialPipeline(source).score(QUERY, PASSAGES)
+    assert OfficialPipeline(tmp_path).score(QUERY, PASSAGES) == pytest.approx(expected, abs=1e-6)
+    assert scores(tmp_path) == pytest.approx(expected, abs=1e-5)
+
+
+def test_half_precision_weights_load(folder: Path) -> None:
+    before = scores(folder)
+    checkpoint = load_checkpoint(folder)
+    save_checkpoint(checkpoint.network, checkpoint.tokenizer, folder, dtype=torch.float16)
+    assert load_file(folder / "model.safetensors")["model.scorer.mlp.0.weight"].dtype == torch.float16
+    assert scores(folder) == pytest.approx(before, abs=2e-2)
+
+
+def test_weights_in_several_files_load(folder: Path) -> None:
+    before = scores(folder)
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(state)
+    files = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, keys in files.items():
+        save_file({key: state[key] for key in keys}, folder / file)
+    index = {"weight_map": {key: file for file, keys in files.items() for key in keys}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert scores(folder) == before
+
+
+def test_names_without_their_prefix_and_old_position_tensors_load(folder: Path) -> None:
+    """Checkpoints of June 2024 look like this."""
+    before = scores(folder)
+
+    def make_old(state: dict[str, torch.Tensor]) -> None:
+        for name in list(state):
+            state[name.removeprefix("model.")] = state.pop(name)
+        state["position_embeddings"] = torch.zeros(3)
+
+    edit_weights(folder, make_old)
+    assert scores(folder) == before
+
+
+def test_a_missing_scale_that_nothing_reads_is_no_fault(folder: Path) -> None:
+    before = scores(folder)
+    edit_weights(folder, lambda state: state.pop("model.logit_scale"))
+    assert scores(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("model.scorer.mlp.0.bias"), "missing tensors: scorer.mlp.0.bias"),
+        (lambda s: s.update({"model.extra": torch.zeros(2)}), "unexpected tensors: extra"),
+        (
+            lambda s: s.update({"model.scorer.mlp.0.bias": torch.zeros(7)}),
+            r"scorer.mlp.0.bias \(7,\), expected \(256,\)",
+        ),
+        (lambda s: s["model.scorer.mlp.0.bias"].fill_(float("nan")), "not finite: scorer.mlp.0.bias"),
+        (lambda s: s["model.scorer.mlp.0.bias"].fill_(float("inf")), "not finite: scorer.mlp.0.bias"),
+    ],
+)
+def test_damaged_weights_are_refused_by_name(folder: Path, change: Callable[..., None], message: str) -> None:
+    edit_weights(folder, change)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+def test_many_missing_tensors_are_counted(folder: Path) -> None:
+    edit_weights(folder, lambda s: [s.pop(k) for k in list(s) if "encoder_model" in k])
+    with pytest.raises(CheckpointError, match=r"and \d+ more"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "bert"}, "model_type 'bert'"),
+        ({"architecture_type": "bi-encoder"}, "architecture_type 'bi-encoder'"),
+        ({"architecture_type": "encoder-decoder"}, "architecture_type 'encoder-decoder'"),
+        ({"architecture_type": "decoder-kv"}, "architecture_type 'decoder-kv'"),
+        ({"encoder_config": {"model_type": "llama"}}, "encoder_config.model_type 'llama'"),
+        ({"encoder_config": None}, "no encoder_config"),
+        ({"pooling_strategy": "median"}, "pooling_strategy 'median'"),
+        ({"class_token_pooling": "last"}, "class_token_pooling 'last'"),
+        ({"scorer_type": "decoder-kv"}, "scorer_type 'decoder-kv'"),
+        ({"squeeze_layers": True}, "squeeze_layers"),
+        ({"use_calibrator": True}, "use_calibrator"),
+        ({"pooling_strategy": "pass"}, "need each other"),
+        ({"scorer_type": "cross-attn"}, "need each other"),
+        ({"scorer_type": "cross-attn", "pooling_strategy": "pass", "scorer_num_heads": 5}, "scorer_num_heads 5"),
+        ({"scorer_type": "hopfield", "max_labels_alloc": "fixed"}, "max_labels_alloc"),
+        ({"encoder_layer_id": 1}, "layer_wise"),
+        ({"hidden_size": 48}, "hidden_size 48"),
+        ({"vocab_size": "many"}, "vocab_size 'many'"),
+        ({"class_token_index": 5}, "class_token_index 5"),
+        ({"text_token_index": 5}, "text_token_index 5"),
+        ({"vocab_size": 100}, "vocab_size 100"),
+        ({"projector_hidden_act": "exec"}, "exec"),
+    ],
+)
+def test_a_config_that_cannot_be_run_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+    edit_config(folder, **changes)
+    with pytest.raises(CheckpointError, match=message) as raised:
+        load_checkpoint(folder)
+    assert str(folder) in str(raised.value)
+
+
+def test_control_tokens_behind_the_vocabulary_are_the_default() -> None:
+    raw = {"model_type": "GLiClass", "encoder_config": {"model_type": "roberta", "vocab_size": 90, "pad_token_id": 1}}
+    config = GLiClassConfig.from_dict(raw)
+    assert (config.class_token_index, config.text_token_index, config.example_token_index) == (90, 91, 92)
+    assert config.max_positions == 510  # of 512, two stand before the first token
+    assert config.encoder_hidden_size == 768
+
+
+def test_a_checkpoints_code_never_runs(folder: Path) -> None:
+    trap = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n"
+    (folder / "trap.py").write_text(trap + "class Trap: pass\n")
+    auto_map = dict.fromkeys(("AutoConfig", "AutoModel", "AutoTokenizer"), "trap.Trap")
+    encoder = json.loads((folder / "config.json").read_text())["encoder_config"]
+    attention = {"_attn_implementation": "someone/kernel", "attn_implementation": "someone/kernel"}
+    edit_config(
+        folder, auto_map=auto_map, trust_remote_code=True, encoder_config={**encoder, "auto_map": auto_map, **attention}
+    )
+    words = folder / "tokenizer_config.json"
+    words.write_text(json.dumps({**json.loads(words.read_text()), "auto_map": {"AutoTokenizer": ["trap.Trap", None]}}))
+    assert len(scores(folder)) == len(PASSAGES)
+    assert not list(folder.rglob("ran"))
+
+
+def test_pickled_weights_are_not_read(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="Only safetensors"):
+        load_checkpoint(folder)
+
+
+def test_an_index_cannot_reach_out_of_the_folder(folder: Path) -> None:
+    index = {"weight_map": {"x": "../elsewhere.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="elsewhere"):
+        load_checkpoint(folder)
+
+
+def test_a_damaged_file_is_refused_by_name(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", None])
+def test_a_config_that_is_no_json_object_is_refused(folder: Path, content: str | None) -> None:
+    path = folder / "config.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(CheckpointError, match=r"config.json|JSON|Expecting"):
+        load_checkpoint(folder)
+
+
+def test_a_folder_without_tokenizer_is_refused(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(CheckpointError, match="no tokenizer"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere"])
+def test_a_folder_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"there is no folder '{name}'"):
+        load_checkpoint(name)
+
+
+def test_a_name_that_no_hub_can_have_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="neither a folder nor a hub name"):
+        load_checkpoint("a/b/c")
+
+
+_HUB_SCRIPT = """
+import sys
+from gliclass_rerank.checkpoint import CheckpointError, load_checkpoint
+print(load_checkpoint("someone/reranker").name)
+try:
+    load_checkpoint("someone/absent")
+except CheckpointError as error:
+    print(error)
+"""
+
+
+def test_the_hub_is_used_through_its_cache_and_a_name_not_in_it_is_one_error(folder: Path, tmp_path: Path) -> None:
+    cached = tmp_path / "hub" / "models--someone--reranker"
+    commit = "0" * 40
+    shutil.copytree(folder, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", _HUB_SCRIPT], env=environment, capture_output=True, text=True, check=True
+    )
+    first, second = done.stdout.splitlines()
+    assert first == "someone/reranker"
+    assert "cannot get 'someone/absent' from the hub" in second and "local folder" in second
+
+
+def test_max_length_defaults_to_what_the_encoder_can_take(checkpoint_folder: Callable[..., Path]) -> None:
+    assert load_checkpoint(checkpoint_folder("bert")).max_length == 512
+    assert load_checkpoint().max_length == 512
+
+
+def test_only_encoders_with_absolute_positions_limit_max_length(checkpoint_folder: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match="max_length is 513, expected 1 to 512"):
+        GLiClassReranker.from_pretrained(checkpoint_folder("bert"), max_length=513)
+    for encoder in ("modernbert", "deberta-v2"):
+        reranker = GLiClassReranker.from_pretrained(checkpoint_folder(encoder, prompt_first=True), max_length=2000)
+        assert not reranker.rank(QUERY, ["bread " * 600])[0].truncated

@@ -1,0 +1,48 @@
+"""The embedded model on the written corpus, and the examples."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.keyword_index import KeywordIndex
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (EXAMPLES / "corpus" / name).read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_first_hit_is_the_expected_passage_for_nine_of_ten_questions(embedded: GLiClassReranker) -> None:
+    corpus = rows("corpus.jsonl")
+    expected = dict(
+        line.split("\t")[:2]
+        for line in (EXAMPLES / "corpus" / "qrels" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    )
+    passages = [f"{row['title']} {row['text']}" for row in corpus]
+    questions = rows("queries.jsonl")
+    hits = [corpus[embedded.rank(q["text"], passages, top_k=1)[0].index]["_id"] for q in questions]
+    right = [hit == expected[question["_id"]] for hit, question in zip(hits, questions, strict=True)]
+    assert len(corpus) >= 60 and len(right) == 10
+    assert sum(right) >= 9, [q["text"] for q, r in zip(questions, right, strict=True) if not r]
+
+
+def test_keyword_search_finds_by_words_and_reads_nothing_else_into_them() -> None:
+    index = KeywordIndex(["green apples", "a blue sky", "apples, apples and an apple"])
+    assert index.search("apple", top_k=5) == [2, 0]
+    assert index.search("apple", top_k=1) == [2]
+    assert index.search('sky" OR "apples NEAR(* ) -', top_k=5) != []
+    assert index.search("?!", top_k=5) == []
+
+
+def test_the_search_example_runs() -> None:
+    script = EXAMPLES / "search_python_docs.py"
+    done = subprocess.run(
+        [sys.executable, script, "How can I read a file line by line?"], capture_output=True, text=True, check=True
+    )
+    assert "BM25" in done.stdout and "reranked: 50 passages" in done.stdout
