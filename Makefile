@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test check fix examples clean
+.PHONY: demo test check fix clean
 
 demo: $(INSTALLED)  ## search Python's language reference, before and after reranking
 	$(BIN)/python examples/search_python_docs.py

@@ -1,8 +1,8 @@
 """Find, check and load a checkpoint; save one.
 
-A checkpoint is untrusted data. Only JSON and safetensors are read, no code of the checkpoint
-runs whatever its config says, and a checkpoint that is not whole is refused by name of what is
-missing.
+A checkpoint is untrusted data. Settings and tokenizer are read as text, weights as safetensors;
+no code of the checkpoint runs whatever its config says, and one that is not whole is refused by
+name of what is missing.
 """
 
 from __future__ import annotations
@@ -80,10 +80,11 @@ def load_checkpoint(
         tokenizer = _load_tokenizer(folder, config)
         prompts = PromptBuilder(tokenizer, prompt_first=config.prompt_first)
         _check_indices(config, prompts)
+        max_length = _default_length(config, tokenizer)
         network = _load_network(folder, config)
-    except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
-        raise CheckpointError(f"cannot load {name}: {error}") from error
-    return Checkpoint(name, config, tokenizer, prompts, network, _default_length(config, tokenizer))
+    except Exception as error:  # a hostile or broken file can make any of the libraries fail in any way
+        raise CheckpointError(f"cannot load {name}: {error or type(error).__name__}") from error
+    return Checkpoint(name, config, tokenizer, prompts, network, max_length)
 
 
 def save_checkpoint(
@@ -114,15 +115,18 @@ def save_checkpoint(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {f"model.{k}": v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
+    state = {
+        f"model.{k}": v.detach().to("cpu", dtype if v.is_floating_point() else v.dtype).contiguous()
+        for k, v in network.state_dict().items()
+    }
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(network.config.to_dict(), indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
 
 
 def _find(name: str, revision: str | None, token: str | None) -> Path:
-    if Path(name).is_dir():
-        return Path(name)
+    if name and Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
     way_out = "Check the name, give a local folder, or leave the model out to use the embedded one."
     if Path(name).is_absolute() or name.startswith((".", "~")):
         raise CheckpointError(f"there is no folder {name!r}. {way_out}")
@@ -169,13 +173,14 @@ def _check_indices(config: GLiClassConfig, prompts: PromptBuilder) -> None:
 
 
 def _load_network(folder: Path, config: GLiClassConfig) -> GLiClassNetwork:
-    network = GLiClassNetwork(config)
-    expected = network.state_dict()
+    with torch.device("meta"):  # names and shapes alone, before any memory is taken
+        skeleton = GLiClassNetwork(config)
+    expected = skeleton.state_dict()
     found = {name.removeprefix("model."): tensor for name, tensor in _read_tensors(folder).items()}
     # Leftovers of old checkpoints, and a scale that nothing reads, do no harm.
     found = {k: v for k, v in found.items() if k in expected or not k.endswith(("position_embeddings", "position_ids"))}
     if not config.normalize_features:
-        found.setdefault("logit_scale", expected["logit_scale"])
+        found.setdefault("logit_scale", torch.tensor(config.logit_scale_init_value))
     problems = {
         "missing tensors": expected.keys() - found.keys(),
         "unexpected tensors": found.keys() - expected.keys(),
@@ -190,6 +195,11 @@ def _load_network(folder: Path, config: GLiClassConfig) -> GLiClassNetwork:
         if names:
             shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise CheckpointError(f"{problem}: {shown}.")
+    layers = getattr(skeleton.encoder_model.config, "num_hidden_layers", 0)
+    if not -1 <= config.encoder_layer_id <= layers:
+        raise CheckpointError(f"config.json has encoder_layer_id {config.encoder_layer_id}, expected -1 to {layers}.")
+    with torch.random.fork_rng(devices=[]):  # building draws random weights; the user's generator stays as it is
+        network = GLiClassNetwork(config)
     network.load_state_dict({k: v.float() for k, v in found.items()})
     return network.eval()
 
@@ -210,4 +220,7 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def _default_length(config: GLiClassConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     # A tokenizer without a limit of its own reports a number beyond any real one.
-    return min(config.max_positions, tokenizer.model_max_length, _LENGTH_LIMIT)
+    length = int(min(config.max_positions, tokenizer.model_max_length, _LENGTH_LIMIT))
+    if length < 1:
+        raise CheckpointError(f"the tokenizer's model_max_length {tokenizer.model_max_length} leaves no room for text.")
+    return length

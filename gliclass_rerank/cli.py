@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from typing import Annotated, Any
 
 import typer
@@ -45,8 +46,8 @@ def rank(
         with _errors.status("ranking", spinner="dots"):
             reranker = GLiClassReranker.from_pretrained(model, device=device)
             hits = reranker.rank(question, [p.text for p in passages], top_k=top_k, threshold=threshold)
-    except (ValueError, TypeError, OSError) as error:
-        _errors.print(Text(f"error: {error}", style="red"))
+    except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
+        _errors.print(Text(f"error: {_printable(str(error))}", style="red"), soft_wrap=True)
         raise typer.Exit(2) from error
     console = Console()
     if as_json or not console.is_terminal:
@@ -75,8 +76,13 @@ def _as_table(hits: list[RankedPassage]) -> Table:
     for place, hit in enumerate(hits, 1):
         bar = ProgressBar(total=1, completed=hit.score, width=10)
         # Text, not str: a passage is never read as markup.
-        table.add_row(str(place), f"{hit.score:.3f}", bar, Text(" ".join(hit.text.split())))
+        table.add_row(str(place), f"{hit.score:.3f}", bar, Text(_printable(hit.text)))
     return table
+
+
+def _printable(text: str) -> str:
+    """The text on one line, without the control characters that would steer the terminal."""
+    return "".join(c for c in " ".join(text.split()) if unicodedata.category(c) != "Cc")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import threading
 from collections.abc import Iterable
 
 
@@ -22,17 +23,24 @@ class KeywordIndex:
     """
 
     def __init__(self, passages: Iterable[str]) -> None:
-        self._database = sqlite3.connect(":memory:")
+        self._database = sqlite3.connect(":memory:", check_same_thread=False)
         self._database.execute("CREATE VIRTUAL TABLE passages USING fts5(text, tokenize = 'porter')")
-        self._database.executemany("INSERT INTO passages(rowid, text) VALUES (?, ?)", enumerate(passages))
+        rows = ((i, _valid(passage)) for i, passage in enumerate(passages))
+        self._database.executemany("INSERT INTO passages(rowid, text) VALUES (?, ?)", rows)
+        self._lock = threading.Lock()
 
     def search(self, query: str, *, top_k: int) -> list[int]:
         """Positions of the passages that share a word with the query, best first, at most ``top_k``."""
-        words = sorted(set(re.findall(r"[^\W_]+", query.lower())))
-        if not words:
+        words = sorted(set(re.findall(r"[^\W_]+", _valid(query).lower())))
+        if not words or top_k < 1:
             return []
-        rows = self._database.execute(
-            "SELECT rowid FROM passages WHERE passages MATCH ? ORDER BY rank, rowid LIMIT ?",
-            (" OR ".join(f'"{word}"' for word in words), top_k),
-        )
-        return [row[0] for row in rows]
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT rowid FROM passages WHERE passages MATCH ? ORDER BY rank, rowid LIMIT ?",
+                (" OR ".join(f'"{word}"' for word in words), top_k),
+            )
+            return [row[0] for row in rows]
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()  # SQLite takes no lone surrogates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 _PARAGRAPH_ENDINGS = (".txt", ".md", ".markdown", ".rst")
+_HEADING = re.compile(r"#{1,6} ")
 _JSON_ENDINGS = (".jsonl", ".ndjson")
 
 
@@ -36,7 +38,8 @@ def read_passages(file: str, layout: Layout = Layout.AUTO) -> list[SourcedPassag
     Args:
         file: A path, or "-" for standard input.
         layout: LINES has one passage a line, JSONL one object with a "text" a line (a "title" is
-            put in front), PARAGRAPHS are parted by blank lines. AUTO is JSONL for .jsonl and
+            put in front), PARAGRAPHS are parted by blank lines, a Markdown heading going with the text
+            below it. AUTO is JSONL for .jsonl and
             .ndjson, PARAGRAPHS for .txt, .md, .markdown and .rst, and LINES for the rest.
             Blank lines are no passages.
 
@@ -56,7 +59,7 @@ def read_passages(file: str, layout: Layout = Layout.AUTO) -> list[SourcedPassag
         ['# Tea\nWater first.\nThen leaves.']
     """
     try:
-        text = sys.stdin.buffer.read().decode() if file == "-" else Path(file).read_text(encoding="utf-8")
+        text = (sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 text ({error}). Convert it first.") from error
     if layout is Layout.AUTO:
@@ -82,7 +85,7 @@ def _json_lines(text: str, file: str) -> Iterator[tuple[int, str]]:
     for number, line in _lines(text, file):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}:{number} is not JSON: {error}.") from error
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
             raise ValueError(f'{file}:{number} has no "text" string.')
@@ -98,7 +101,7 @@ def _paragraphs(text: str, file: str) -> Iterator[tuple[int, str]]:
         if line.strip():
             first = first if block else number
             block.append(line.rstrip())
-        elif block and not block[-1].startswith("#"):
+        elif block and not _HEADING.match(block[-1]):
             yield first, "\n".join(block).strip()
             block = []
     if block:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LABEL_TOKEN = "<<LABEL>>"
-TEXT_TOKEN = "<<SEP>>"
+TEXT_TOKEN = "<<SEP>>"  # stands between labels and text; the official config calls it the text token
 EXAMPLE_TOKEN = "<<EXAMPLE>>"
 
 # Ordinary texts on which the joined ids must equal the plain tokenizer's when a model is loaded.
 _PROBES = (
     ("what is a generator?", "A generator is a function that yields."),
     ("Übergrößen  im   Angebot", "  def f(x):\n    return x  # 2.5 % – naïve\n\n"),
-    ("q", "東京は日本の首都です。 Привет, мир!"),
+    (" q ", " 東京は日本の首都です。 Привет, мир! "),
 )
 # A long passage is tokenised from its front until the sequence is full: first this many characters
 # per free token, then eight times as many, and so on.

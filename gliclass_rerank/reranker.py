@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,9 +61,10 @@ class GLiClassReranker:
     def __init__(self, checkpoint: Checkpoint, scorer: GLiClassScorer, *, max_length: int | None = None) -> None:
         self.name = checkpoint.name
         self.max_length = checkpoint.max_length if max_length is None else max_length
-        limit = checkpoint.config.max_positions if checkpoint.config.has_absolute_positions else math.inf
-        if not 1 <= self.max_length <= limit:
-            raise ValueError(f"max_length is {max_length}, expected 1 to {limit} tokens for {self.name}.")
+        _check_count("max_length", self.max_length)
+        positions = checkpoint.config.max_positions
+        if checkpoint.config.has_absolute_positions and self.max_length > positions:
+            raise ValueError(f"max_length is {max_length}, but {self.name} can tell only {positions} tokens apart.")
         self._prompts = checkpoint.prompts
         self._scorer = scorer
 
@@ -127,6 +129,9 @@ class GLiClassReranker:
             TypeError: ``passages`` is a single str, or an item of it is no str (named by index).
             ValueError: The query is empty or leaves no room for a passage, or ``top_k`` or
                 ``threshold`` is out of range.
+            FloatingPointError: The model gave a logit that is not finite.
+            MemoryError: Not even one passage fits into memory.
+            RuntimeError: The process was forked after the model was loaded.
 
         Example:
             >>> reranker = GLiClassReranker.from_pretrained(device="cpu")
@@ -201,7 +206,7 @@ class GLiClassReranker:
     async def arank(
         self, query: str, passages: Iterable[str], *, top_k: int | None = None, threshold: float | None = None
     ) -> list[RankedPassage]:
-        """``rank`` in a thread of its own: the event loop goes on meanwhile.
+        """``rank`` in a worker thread: the event loop goes on meanwhile.
 
         Args:
             query: See ``rank``.
@@ -224,7 +229,7 @@ class GLiClassReranker:
         return await asyncio.to_thread(self.rank, query, passages, top_k=top_k, threshold=threshold)
 
     async def ascore(self, query: str, passages: Iterable[str]) -> list[float]:
-        """``score`` in a thread of its own: the event loop goes on meanwhile.
+        """``score`` in a worker thread: the event loop goes on meanwhile.
 
         Args:
             query: See ``score``.
@@ -268,12 +273,21 @@ def _sigmoid(logit: float) -> float:
 
 
 def _check_cut(top_k: int | None, threshold: float | None) -> None:
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int)):
-        raise TypeError(f"top_k is {top_k!r}, expected an int of at least 1, or None for all passages.")
-    if top_k is not None and top_k <= 0:
-        raise ValueError(f"top_k is {top_k}, expected at least 1, or None for all passages.")
-    if threshold is not None and not 0 <= threshold <= 1:
+    if top_k is not None:
+        _check_count("top_k", top_k)
+    if threshold is None:
+        return
+    if isinstance(threshold, bool) or not isinstance(threshold, Real):
+        raise TypeError(f"threshold is {threshold!r}, expected a number in [0, 1], or None for all passages.")
+    if not 0 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}, expected a score in [0, 1], or None for all passages.")
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral):  # numpy's integers are Integral
+        raise TypeError(f"{name} is {value!r}, expected an int of at least 1, or None.")
+    if value < 1:
+        raise ValueError(f"{name} is {value}, expected at least 1, or None.")
 
 
 def _check_query(name: str, query: str) -> None:
@@ -284,8 +298,10 @@ def _check_query(name: str, query: str) -> None:
 
 
 def _check_list(name: str, texts: Iterable[str]) -> list[str]:
-    if isinstance(texts, (str, bytes)):
+    if isinstance(texts, (str, bytes, bytearray)):
         raise TypeError(f"{name} is a single {type(texts).__name__}, expected a list of str: wrap it as [text].")
+    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
+        raise TypeError(f"{name} is a {type(texts).__name__}, expected a list of str.")
     texts = list(texts)
     for index, text in enumerate(texts):
         if not isinstance(text, str):

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
+# What out-of-memory errors say where torch has no type of its own for them.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+
 # Tokens computed together, padding included. A CPU is fastest with little at a time.
 _TOKEN_BUDGETS = {"cpu": 1024, "mps": 8192, "cuda": 32768}
 
@@ -30,7 +33,7 @@ class GLiClassScorer:
     """Runs a network on sequences, in batches of similar length.
 
     Threads may share a scorer: batches of different calls take turns, so memory stays bounded.
-    The network must not be changed afterwards.
+    The network must not be changed afterwards, nor given to a scorer of another device or dtype.
 
     Args:
         network: The network; it is moved to the device, and its encoder to the dtype.
@@ -62,7 +65,7 @@ class GLiClassScorer:
         self.dtype = _choose_dtype(dtype, self.device)
         self._network = network.eval().to(self.device)
         nn.Module.to(self._network.encoder_model, self.dtype)
-        self._token_budget = token_budget or _TOKEN_BUDGETS[self.device.type]
+        self._token_budget = _TOKEN_BUDGETS[self.device.type] if token_budget is None else token_budget
         self._lock = threading.Lock()
         self._process = os.getpid()
 
@@ -108,12 +111,9 @@ class GLiClassScorer:
 
     def _run(self, prompts: Sequence[Prompt]) -> NDArray[np.float32] | None:
         """Logits of one batch; None if memory ran out."""
-        ids = [torch.tensor(prompt.ids) for prompt in prompts]
-        mask = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
         try:
             with self._lock, torch.inference_mode():
-                inputs = pad_sequence(ids, batch_first=True).to(self.device)
-                logits: Tensor = self._network(inputs, mask.to(self.device), prompts[0].num_labels)
+                logits: Tensor = self._network(*pad(prompts, self.device), prompts[0].num_labels)
                 return logits.float().cpu().numpy()
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             if not _is_out_of_memory(error):
@@ -121,6 +121,8 @@ class GLiClassScorer:
         # Only here, outside of the except block, are the failed pass's tensors free.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
         return None
 
     def _shrink_budget(self, length: int, size: int) -> None:
@@ -133,9 +135,15 @@ class GLiClassScorer:
         self._token_budget = max(1, min(self._token_budget, length * size) // 2)
 
 
+def pad(prompts: Sequence[Prompt], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask of some sequences, both (sequences, longest), padded on the right."""
+    ids = [torch.tensor(prompt.ids) for prompt in prompts]
+    mask = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
+    return pad_sequence(ids, batch_first=True).to(device), mask.to(device)
+
+
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    # On a CPU torch has no type of its own for it.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _choose_device(device: str | None) -> torch.device:

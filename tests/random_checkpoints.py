@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from gliclass import GLiClassModel, GLiClassModelConfig, ZeroShotClassificationPipeline
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, BertConfig, DebertaV2Config, ModernBertConfig, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, DebertaV2Config, ModernBertConfig, PreTrainedTokenizerFast
+from transformers.models.auto import CONFIG_MAPPING
 
 CONTROL_TOKENS = ["<<LABEL>>", "<<SEP>>", "<<EXAMPLE>>"]
 HIDDEN = 32
@@ -84,6 +85,8 @@ _TOKENIZERS = {
     "unigram-first": lambda: _unigram("first"),
 }
 TOKENIZERS = tuple(_TOKENIZERS)
+# The encoders of the full comparison, and the kind of tokenizer that each comes with; any other
+# encoder gets BERT's.
 ENCODERS = {"modernbert": "byte-bpe", "deberta-v2": "unigram-first", "bert": "wordpiece"}
 
 
@@ -104,8 +107,12 @@ def _encoder_config(encoder: str, vocab_size: int) -> Any:
         # Far from the usual 0.02, so that random texts get scores that differ.
         "initializer_range": 0.3,
     }
-    if encoder == "bert":
-        return BertConfig(**shape)
+    if encoder == "distilbert":
+        return CONFIG_MAPPING[encoder](
+            vocab_size=vocab_size, dim=HIDDEN, n_layers=2, n_heads=4, hidden_dim=48, initializer_range=0.3
+        )
+    if encoder not in ("deberta-v2", "modernbert"):
+        return CONFIG_MAPPING[encoder](**shape, pad_token_id=0, embedding_size=HIDDEN)
     if encoder == "deberta-v2":
         relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
         extra = {"type_vocab_size": 0, "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_buckets": 16}
@@ -128,12 +135,12 @@ def write_checkpoint(
 
     Args:
         folder: Where to.
-        encoder: A key of ENCODERS.
+        encoder: The encoder's model_type.
         tokenizer: A kind in TOKENIZERS; None for the encoder's own.
         seed: Decides the weights.
         options: Arguments of the official GLiClassModelConfig.
     """
-    words = make_tokenizer(tokenizer or ENCODERS[encoder])
+    words = make_tokenizer(tokenizer or ENCODERS.get(encoder, "wordpiece"))
     label, text, example = words.convert_tokens_to_ids(CONTROL_TOKENS)
     torch.manual_seed(seed)
     config = GLiClassModelConfig(

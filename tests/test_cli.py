@@ -73,14 +73,17 @@ def test_what_was_cut_is_said(tmp_path: Path) -> None:
 def test_errors_are_one_line_and_status_2(arguments: list[str], message: str, lines: Path) -> None:
     result = runner.invoke(app, ["rank", QUESTION, *(a.format(lines=lines) for a in arguments)])
     assert result.exit_code == 2
-    assert message in result.stderr.replace("\n", " ")
+    [line] = result.stderr.strip().splitlines()
+    assert line.startswith("error: ") and message in line
     assert "Traceback" not in result.output
 
 
 def test_a_passage_is_never_read_as_markup() -> None:
     console = Console(file=io.StringIO(), width=80)
-    console.print(_as_table([RankedPassage(0, 0.5, "[red]not red[/red] [/]", False)]))
-    assert "[red]not red[/red] [/]" in console.file.getvalue()  # type: ignore[attr-defined]
+    console.print(_as_table([RankedPassage(0, 0.5, "[red]not red[/red] [/] \x1b[2J\x1b]0;title\x07", False)]))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[red]not red[/red] [/]" in shown
+    assert "\x1b" not in shown and "\x07" not in shown
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,7 @@ def test_a_passage_is_never_read_as_markup() -> None:
         ("a.jsonl", '{"text": "one", "title": "T"}\n\n{"text": "two"}\n', [("T one", 1), ("two", 3)]),
         ("a.txt", "one\nmore\n\n\ntwo\n", [("one\nmore", 1), ("two", 5)]),
         ("a.md", "# Head\n\nbody\r\n\r\nlast", [("# Head\nbody", 1), ("last", 5)]),
+        ("a.txt", "#tag one\n\nsecond", [("#tag one", 1), ("second", 3)]),
         ("a.md", "body\n\n## End\n", [("body", 1), ("## End", 3)]),
         ("a.csv", "one\n\u2028\n  two \n", [("one", 1), ("two", 3)]),
         ("a.txt", "\ufeffone", [("one", 1)]),
@@ -101,7 +105,7 @@ def test_files_are_split_by_their_kind(name: str, content: str, expected: list[o
     assert [(p.text, int(p.source.rsplit(":", 1)[1])) for p in read_passages(str(path))] == expected
 
 
-@pytest.mark.parametrize("content", [b'{"title": "no text"}', b"[1]", b'{"text": 5}'])
+@pytest.mark.parametrize("content", [b'{"title": "no text"}', b"[1]", b'{"text": 5}', b"[" * 100_000, b"1" * 5000])
 def test_json_lines_without_text_are_refused_by_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "fine"}\n' + content)

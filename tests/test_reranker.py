@@ -92,6 +92,8 @@ def test_more_passages_than_one_block(embedded: GLiClassReranker) -> None:
     [
         ((QUERY, "one passage"), TypeError, "passages is a single str"),
         ((QUERY, b"one passage"), TypeError, "passages is a single bytes"),
+        ((QUERY, {"a": 1}), TypeError, "passages is a dict"),
+        ((QUERY, None), TypeError, "passages is a NoneType"),
         ((QUERY, ["a", None]), TypeError, r"passages\[1\] is a NoneType"),
         ((QUERY, ["a", "b", 3]), TypeError, r"passages\[2\] is a int"),
         ((None, ["a"]), TypeError, "query is a NoneType"),
@@ -119,6 +121,8 @@ def test_bad_texts_are_refused_by_name(
         ({"top_k": True}, TypeError, "top_k is True"),
         ({"threshold": -0.1}, ValueError, "threshold is -0.1"),
         ({"threshold": 1.1}, ValueError, "threshold is 1.1"),
+        ({"threshold": "0.5"}, TypeError, "threshold is '0.5'"),
+        ({"threshold": True}, TypeError, "threshold is True"),
         ({"threshold": math.nan}, ValueError, "threshold is nan"),
     ],
 )

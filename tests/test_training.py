@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.checkpoint import load_checkpoint
-from gliclass_rerank.training.data import GroupSampler, read_collection
+from gliclass_rerank.training.data import GroupSampler, Passage, Question, _crop, read_collection
 from gliclass_rerank.training.start import start_from_encoder
 from gliclass_rerank.training.train import draw_groups, main, ranking_loss
 from tests.random_checkpoints import OfficialPipeline, make_tokenizer
@@ -77,6 +77,38 @@ def test_long_passages_are_cropped_around_the_answer(tmp_path: Path, collection:
         assert any(color in passage and len(passage.split()) <= 160 for passage in group.passages)
 
 
+def test_an_answer_in_the_last_words_survives_the_crop() -> None:
+    words = ["filler"] * 395 + ["answer", "a", "b", "c", "d"]
+    question = Question("where?", (0,), ("answer",))
+    for seed in range(20):
+        crop = _crop(words, 57, question, random.Random(seed)).split()
+        assert len(crop) == 57 and "answer" in crop
+
+
+def test_every_passage_that_answers_is_a_target_and_none_a_negative() -> None:
+    passages = [Passage("", f"the wall number {n}") for n in ("one", "two", "three", "four", "five", "six")]
+    questions = [Question("which wall number?", (0, 1, 2), ()), Question("number six?", (5,), ("six",))]
+    sampler = GroupSampler(passages, questions)
+    for seed in range(50):
+        group = sampler.sample(0, random.Random(seed))
+        column = [q.lower().rstrip("?") for q in group.questions].index("which wall number")
+        for passage, row in zip(group.passages, group.targets, strict=True):
+            assert row[column] == any(n in passage for n in ("one", "two", "three"))
+        assert sum(row[column] for row in group.targets) == 1
+
+
+def test_many_words_in_questions_leave_room_for_the_passage() -> None:
+    questions = [Question("word " * 100 + str(i), (0,), ()) for i in range(5)]
+    sampler = GroupSampler([Passage("", "text"), Passage("", "more")], questions)
+    group = sampler.sample(0, random.Random(0))
+    assert sum(len(q.split()) for q in group.questions) <= 60
+
+
+def test_a_collection_without_questions_is_refused() -> None:
+    with pytest.raises(ValueError, match="no question"):
+        GroupSampler([Passage("", "text")], [])
+
+
 def test_unknown_ids_in_qrels_are_refused(collection: Path, tmp_path: Path) -> None:
     (tmp_path / "qrels").mkdir()
     for name in ("corpus.jsonl", "queries.jsonl"):
@@ -114,7 +146,7 @@ def test_training_learns_resumes_and_gives_a_checkpoint_that_both_libraries_load
     main([str(tmp_path / "whole"), *arguments, "--steps", "120"])
     losses = [float(line.split()[1]) for line in (tmp_path / "whole" / "loss.txt").read_text().splitlines()]
     assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
-    # A run that stopped after its last saved state ends as the one that did not stop.
+    # A run that stopped after its last saved state, step 100, ends as the one that did not stop.
     (tmp_path / "stopped").mkdir()
     (tmp_path / "stopped" / "state.pt").write_bytes((tmp_path / "whole" / "state.pt").read_bytes())
     main([str(tmp_path / "stopped"), *arguments, "--steps", "120"])

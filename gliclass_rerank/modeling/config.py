@@ -1,15 +1,15 @@
 """The settings of a GLiClass checkpoint, checked before anything is built from them.
 
-A checkpoint's config.json is untrusted input: it may name an architecture that this project
-does not run, or ask transformers to fetch code. Both are refused here, in words.
+A checkpoint's config.json is untrusted input. An architecture or option that this project does
+not run is refused in words; keys through which transformers would fetch code are dropped.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 POOLINGS = ("first", "last", "avg", "max", "sum", "rms", "abs_max", "abs_avg", "pass")
 CLASS_POOLINGS = ("first", "average")
@@ -17,8 +17,18 @@ SCORERS = ("simple", "weighted-dot", "mlp", "hopfield", "cross-attn")
 ENCODERS = ("bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
 # Absolute positions of these encoders start behind the padding index.
 _OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta")
-# Keys through which a config could make transformers load code (or that mean nothing here).
-_UNSAFE_KEYS = ("auto_map", "attn_implementation", "experts_implementation", "quantization_config", "kernel_config")
+# Keys through which a config could make transformers load code, or change what the encoder returns.
+_DROPPED_KEYS = (
+    "attn_implementation",
+    "auto_map",
+    "experts_implementation",
+    "kernel_config",
+    "output_attentions",
+    "output_hidden_states",
+    "quantization_config",
+    "return_dict",
+    "use_return_dict",
+)
 
 _REFUSED = {
     "squeeze_layers": "the official library itself cannot run it, since its layer weights leave out the embeddings",
@@ -85,13 +95,18 @@ class GLiClassConfig:
         encoder = raw.get("encoder_config")
         if not isinstance(encoder, Mapping):
             raise ValueError("config.json has no encoder_config object: the encoder's shape is unknown.")
-        encoder = {k: v for k, v in encoder.items() if not k.startswith("_") and k not in _UNSAFE_KEYS}
+        encoder = {k: v for k, v in encoder.items() if not k.startswith("_") and k not in _DROPPED_KEYS}
         encoder.setdefault("model_type", "deberta-v2")
         _choose("encoder_config.model_type", encoder["model_type"], ENCODERS)
-        hidden = encoder.get("hidden_size", encoder.get("dim", 768))
+        for key in ("is_decoder", "add_cross_attention"):
+            if encoder.get(key):
+                raise ValueError(
+                    f"config.json sets encoder_config.{key}, which is not supported: a text is read whole."
+                )
         vocab = raw.get("vocab_size") or encoder.get("vocab_size")
-        if not isinstance(vocab, int):
+        if not _is_int(vocab):
             raise ValueError(f"config.json has vocab_size {vocab!r}, expected the number of token embeddings.")
+        encoder["vocab_size"] = vocab  # the control tokens included; the official library cannot load it otherwise
         # The official reading of -1 (or of a missing index): behind the last token of the vocabulary.
         index: dict[str, Any] = {
             f"{name}_token_index": vocab + n if raw.get(f"{name}_token_index", -1) == -1 else raw[f"{name}_token_index"]
@@ -102,16 +117,26 @@ class GLiClassConfig:
         extra = {k: v for k, v in raw.items() if k not in names and k not in ("encoder_config", "auto_map")}
         config = cls(
             encoder_config=encoder,
-            hidden_size=raw.get("hidden_size") or hidden,
+            hidden_size=raw.get("hidden_size") or _encoder_hidden_size(encoder),
             vocab_size=vocab,
             **index,
             **known,
             extra=extra,
         )
+        config._check_types()
         config._check()
         return config
 
+    def _check_types(self) -> None:
+        for spec in dataclasses.fields(self):
+            value = getattr(self, spec.name)
+            check = _TYPE_CHECKS.get(str(spec.type))
+            if check and not check(value):
+                raise ValueError(f"config.json has {spec.name} {value!r}, expected a value of type {spec.type}.")
+
     def _check(self) -> None:
+        if self.scorer_num_heads < 1:
+            raise ValueError(f"config.json has scorer_num_heads {self.scorer_num_heads}, expected at least 1.")
         _choose("pooling_strategy", self.pooling_strategy, POOLINGS)
         _choose("class_token_pooling", self.class_token_pooling, CLASS_POOLINGS)
         _choose("scorer_type", self.scorer_type, SCORERS)
@@ -143,8 +168,7 @@ class GLiClassConfig:
     @property
     def encoder_hidden_size(self) -> int:
         """Width of the encoder's token vectors."""
-        size = self.encoder_config.get("hidden_size", self.encoder_config.get("dim", 768))
-        return int(size)
+        return _encoder_hidden_size(self.encoder_config)
 
     @property
     def max_positions(self) -> int:
@@ -173,6 +197,22 @@ class GLiClassConfig:
             "architecture_type": "uni-encoder",
             "architectures": ["GLiClassModel"],
         }
+
+
+def _is_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_TYPE_CHECKS: dict[str, Callable[[object], bool]] = {
+    "bool": lambda value: isinstance(value, bool),
+    "int": _is_int,
+    "float": lambda value: _is_int(value) or isinstance(value, float),
+    "str": lambda value: isinstance(value, str),
+}
+
+
+def _encoder_hidden_size(encoder_config: Mapping[str, Any]) -> int:
+    return int(encoder_config.get("hidden_size", encoder_config.get("dim", 768)))  # DistilBERT says dim
 
 
 def _choose(name: str, value: object, allowed: tuple[str, ...]) -> None:

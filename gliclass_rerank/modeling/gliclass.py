@@ -125,10 +125,11 @@ class GLiClassNetwork(nn.Module):
 
 
 def _build_encoder(config: GLiClassConfig) -> PreTrainedModel:
-    settings = {**config.encoder_config, "vocab_size": config.vocab_size}
+    settings = dict(config.encoder_config)
     encoder_config = CONFIG_MAPPING[settings.pop("model_type")](**settings)
-    # Named here, so that nothing in the checkpoint can choose (and download) another.
-    attention = "eager" if config.encoder_config["model_type"] == "deberta-v2" else STEADY_ATTENTION
+    # Named here, so that nothing in the checkpoint can choose (and download) another. Two encoders
+    # have an attention of their own and cannot take ours.
+    attention = "eager" if config.encoder_config["model_type"] in ("deberta-v2", "mpnet") else STEADY_ATTENTION
     encoder: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
         encoder_config, attn_implementation=attention, trust_remote_code=False, dtype=torch.float32
     )

@@ -23,6 +23,7 @@ _MOST_QUESTIONS = 6  # of a group
 _CANDIDATES = 24  # BM25 hits from which hard negatives are drawn
 _MOST_WORDS = 150  # of a passage; longer ones are cropped around the answer
 _FEWEST_WORDS = 40  # of a crop
+_QUESTION_WORDS = 60  # of a group's questions together, so that room for the passage is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,10 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, the position of the passage that answers it, and the answers' words if known."""
+    """A question, the positions of the passages that answer it, and the answers' words if known."""
 
     text: str
-    passage: int
+    passages: tuple[int, ...]
     answers: tuple[str, ...]
 
 
@@ -59,7 +60,7 @@ def read_collection(folder: str | os.PathLike[str], split: str = "train") -> tup
         split: Which qrels.
 
     Returns:
-        Passages, and one question for each query with a passage of positive relevance.
+        Passages, and one question for each query with passages of positive relevance.
 
     Raises:
         OSError: A file is missing.
@@ -72,17 +73,19 @@ def read_collection(folder: str | os.PathLike[str], split: str = "train") -> tup
     rows = _read_jsonl(folder / "corpus.jsonl")
     place = {row["_id"]: i for i, row in enumerate(rows)}
     queries = {row["_id"]: row for row in _read_jsonl(folder / "queries.jsonl")}
-    questions: dict[str, Question] = {}
+    answering: dict[str, list[int]] = defaultdict(list)
     lines = (folder / "qrels" / f"{split}.tsv").read_text(encoding="utf-8").splitlines()[1:]
     for line in lines:
         query_id, passage_id, relevance = line.split("\t")
         if query_id not in queries or passage_id not in place:
             raise ValueError(f"{folder}: qrels name {query_id!r} and {passage_id!r}, at least one of them unknown.")
         if float(relevance) > 0:
-            row = queries[query_id]
-            answers = tuple(answer.lower() for answer in row.get("answers", ()) if answer)
-            questions.setdefault(query_id, Question(row["text"], place[passage_id], answers))
-    return [Passage(row.get("title") or "", row["text"]) for row in rows], list(questions.values())
+            answering[query_id].append(place[passage_id])
+    questions = []
+    for query_id, positions in answering.items():
+        answers = tuple(answer.lower() for answer in queries[query_id].get("answers", ()) if answer)
+        questions.append(Question(queries[query_id]["text"], tuple(positions), answers))
+    return [Passage(row.get("title") or "", row["text"]) for row in rows], questions
 
 
 def _read_jsonl(path: Path) -> list[dict[str, str]]:
@@ -100,14 +103,20 @@ class GroupSampler:
 
     Args:
         passages: All passages.
-        questions: All questions; ``passage`` is a position in ``passages``.
+        questions: All questions; their ``passages`` are positions in ``passages``.
+
+    Raises:
+        ValueError: There is no question.
     """
 
     def __init__(self, passages: Sequence[Passage], questions: Sequence[Question]) -> None:
+        if not questions:
+            raise ValueError("there is no question with a passage that answers it.")
         self._passages, self._questions = passages, questions
         self._by_passage: dict[int, list[Question]] = defaultdict(list)
         for question in questions:
-            self._by_passage[question.passage].append(question)
+            for position in question.passages:
+                self._by_passage[position].append(question)
         self._by_title: dict[str, list[int]] = defaultdict(list)
         for i, passage in enumerate(passages):
             self._by_title[passage.title].append(i)
@@ -125,22 +134,28 @@ class GroupSampler:
             rng: Decides everything that is drawn.
         """
         first = self._questions[question]
-        chosen = [first.passage, *self._negatives(first, rng)]
+        chosen = [rng.choice(first.passages), *self._negatives(first, rng)]
         questions = [first]
         if rng.random() < 0.5:
-            others = [q for i in chosen for q in self._by_passage[i] if q is not first]
-            others += rng.choices(self._questions, k=2)
-            questions += rng.sample(others, min(len(others), rng.randint(1, _MOST_QUESTIONS - 1)))
+            others = [q for i in chosen for q in self._by_passage[i]] + rng.choices(self._questions, k=2)
+            # Left out are those that a passage seems to answer without being marked so.
+            fair = [q for q in dict.fromkeys(others) if q is not first and self._is_fair(q, chosen)]
+            questions += rng.sample(fair, min(len(fair), rng.randint(1, _MOST_QUESTIONS - 1)))
+        while len(questions) > 1 and sum(len(q.text.split()) for q in questions) > _QUESTION_WORDS:
+            questions.pop()
         rng.shuffle(questions)
-        texts = [self._render(self._passages[i], first if i == first.passage else None, rng) for i in chosen]
-        targets = [[int(q.passage == i) for q in questions] for i in chosen]
+        texts = [self._render(self._passages[i], first if i in first.passages else None, rng) for i in chosen]
+        targets = [[int(i in q.passages) for q in questions] for i in chosen]
         return Group(texts, [_vary(q.text, rng) for q in questions], targets)
+
+    def _is_fair(self, question: Question, passages: Sequence[int]) -> bool:
+        return all(i in question.passages or not self._answers(question, i) for i in passages)
 
     def _negatives(self, question: Question, rng: random.Random) -> list[int]:
         hits = self._index.search(question.text, top_k=_CANDIDATES)
         hits = [i for i in hits if not self._answers(question, i)]
         hard = rng.sample(hits, min(2, len(hits)))
-        siblings = self._by_title[self._passages[question.passage].title]
+        siblings = self._by_title[self._passages[question.passages[0]].title]
         # A few tries each: where the answer is a common word, nearly every passage holds it.
         drawn = rng.choices(siblings, k=2) + rng.choices(range(len(self._passages)), k=_PASSAGES * 4)
         others = (i for i in dict.fromkeys(drawn) if i not in hard and not self._answers(question, i))
@@ -149,7 +164,7 @@ class GroupSampler:
     def _answers(self, question: Question, passage: int) -> bool:
         """Whether a passage answers a question, as far as anyone can tell."""
         text = self._passages[passage].text.lower()
-        return passage == question.passage or any(answer in text for answer in question.answers)
+        return passage in question.passages or any(answer in text for answer in question.answers)
 
     def _render(self, passage: Passage, question: Question | None, rng: random.Random) -> str:
         """The passage's text, cropped at random, with its title in front more often than not."""
@@ -161,15 +176,17 @@ class GroupSampler:
 
 def _crop(words: list[str], size: int, question: Question | None, rng: random.Random) -> str:
     """A stretch of ``size`` words; one that holds an answer of the question, where that can be had."""
-    starts = list(range(0, len(words) - size + 1, max(1, size // 8)))
+    last = len(words) - size
+    starts = [*range(0, last, max(1, size // 8)), last]
     rng.shuffle(starts)
-    crops = (" ".join(words[start : start + size]) for start in starts)
-    if question is None or not question.answers:
-        return next(crops)
-    holding = (crop for crop in crops if any(answer in crop.lower() for answer in question.answers))
-    return next(holding, " ".join(words[: _MOST_WORDS * 2]))
+    crops = [" ".join(words[start : start + size]) for start in starts]
+    answers = question.answers if question else ()
+    holding = (crop for crop in crops if any(answer in crop.lower() for answer in answers))
+    return next(holding, crops[0])
 
 
 def _vary(question: str, rng: random.Random) -> str:
     """Write some questions as people type them: in lower case and without the question mark."""
-    return question.lower().rstrip(" ?") if rng.random() < 0.3 else question
+    question = " ".join(question.split()[:_QUESTION_WORDS])
+    typed = question.lower().rstrip(" ?")
+    return typed if typed and rng.random() < 0.3 else question
