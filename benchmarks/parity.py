@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from rich.console import Console
 from rich.progress import track
@@ -39,21 +43,28 @@ def worst_difference(encoder: str, options: dict[str, Any]) -> float:
     return max(abs(a - b) for a, b in zip(official, ours, strict=True))
 
 
+def start_worker() -> None:
+    """One thread each: the networks are tiny."""
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def main() -> None:
     """Run the grid."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="take only every n-th combination")
     parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=list(ENCODERS))
     options = parser.parse_args()
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     progress = Console(stderr=True)
     table = Table("encoder", "configs", "largest difference", "above 1e-5")
     rows = []
     grid = list(full_grid())[:: options.every]
     for encoder in options.encoders:
-        bar = track(grid, encoder, console=progress, disable=not progress.is_terminal)
-        differences = [worst_difference(encoder, combination) for combination in bar]
+        with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=start_worker) as pool:
+            done = pool.map(partial(worst_difference, encoder), grid, chunksize=20)
+            bar = track(done, encoder, total=len(grid), console=progress, disable=not progress.is_terminal)
+            differences = list(bar)
         above = sum(d > 1e-5 for d in differences)
         rows.append({"encoder": encoder, "configs": len(grid), "largest": max(differences), "above": above})
         table.add_row(encoder, str(len(grid)), f"{max(differences):.1e}", str(above))
