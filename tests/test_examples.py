@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.checkpoint import EMBEDDED
 from gliclass_rerank.keyword_index import KeywordIndex
+from tests.random_checkpoints import OfficialPipeline
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -30,6 +34,14 @@ def test_the_first_hit_is_the_expected_passage_for_nine_of_ten_questions(embedde
     right = [hit == expected[question["_id"]] for hit, question in zip(hits, questions, strict=True)]
     assert len(corpus) >= 60 and len(right) == 10
     assert sum(right) >= 9, [q["text"] for q, r in zip(questions, right, strict=True) if not r]
+
+
+def test_the_official_library_gives_the_embedded_model_the_same_scores(embedded: GLiClassReranker) -> None:
+    passages = [f"{row['title']} {row['text']}" for row in rows("corpus.jsonl")[:12]]
+    question = "Why does bread rise?"
+    assert embedded.score(question, passages) == pytest.approx(
+        OfficialPipeline(EMBEDDED).score(question, passages), abs=1e-5
+    )
 
 
 def test_keyword_search_finds_by_words_and_reads_nothing_else_into_them() -> None:

@@ -48,6 +48,7 @@ def start_from_encoder(folder: str | os.PathLike[str]) -> tuple[GLiClassNetwork,
     tokenizer.add_tokens([LABEL_TOKEN, TEXT_TOKEN, EXAMPLE_TOKEN], special_tokens=True)
     raw = {
         "model_type": "GLiClass",
+        "encoder_model_name": Path(folder).name,  # the official library cannot load a config without it
         "encoder_config": {**encoder.to_diff_dict(), "model_type": encoder.model_type},
         "vocab_size": max(known, len(tokenizer)),
         "class_token_index": tokenizer.convert_tokens_to_ids(LABEL_TOKEN),
