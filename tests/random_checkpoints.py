@@ -162,7 +162,8 @@ class OfficialPipeline:
 
     def __init__(self, folder: Path, *, max_length: int = 1024) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = GLiClassModel.from_pretrained(folder).eval()
+        # Its heads run in fp32 only; a checkpoint in half precision has to be converted.
+        self.model = GLiClassModel.from_pretrained(folder).float().eval()
         self._pipeline = ZeroShotClassificationPipeline(
             self.model, self.tokenizer, device="cpu", progress_bar=False, max_length=max_length
         )
