@@ -9,7 +9,7 @@ demo: $(INSTALLED)  ## search Python's language reference, before and after rera
 	$(BIN)/python examples/search_python_docs.py
 
 test: $(INSTALLED)  ## all tests, the slow ones and the docstrings' examples included
-	$(BIN)/python -m pytest --cov=gliclass_rerank --cov-report=term --cov-fail-under=95
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal --cov=gliclass_rerank --cov-report=term --cov-fail-under=95
 
 check: $(INSTALLED)  ## lint and types
 	$(BIN)/ruff check .

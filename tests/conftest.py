@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import transformers
 
 from gliclass_rerank import GLiClassReranker
-from tests.random_checkpoints import write_checkpoint
 
 PASSAGES = (
     "Bread rises because yeast makes gas.",
@@ -22,6 +20,8 @@ PASSAGES = (
 
 @pytest.fixture(autouse=True, scope="session")
 def quiet_transformers() -> Iterator[None]:
+    import transformers  # here, since every pytest process imports this file, also those that run no test
+
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     yield
@@ -36,6 +36,8 @@ def embedded() -> GLiClassReranker:
 @pytest.fixture(scope="session")
 def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes a random checkpoint, once for the same encoder and options."""
+    from tests.random_checkpoints import write_checkpoint
+
     written: dict[str, Path] = {}
 
     def write(encoder: str = "bert", **options: object) -> Path:

@@ -22,7 +22,7 @@ from transformers.models.auto import CONFIG_MAPPING
 CONTROL_TOKENS = ["<<LABEL>>", "<<SEP>>", "<<EXAMPLE>>"]
 HIDDEN = 32
 
-# What the tokenizers learn their vocabulary from.
+# Where the tokenizers' vocabularies come from.
 _TEXT = """A reranker reads the question and each passage together, and sorts the passages by how well they
 answer it. Leaves turn light, water and air into sugar. Bread rises because yeast makes gas; in a cold kitchen
 it takes longer. The chain of a bicycle wants oil, not grease: grease holds dust. How do I find north without a
@@ -33,10 +33,12 @@ return x  # two    spaces      and more. 東京は日本の首都です。 Пр�
 def _wordpiece() -> PreTrainedTokenizerFast:
     """As BERT has it: lower case, [CLS] and [SEP] inside the vocabulary."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece())
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator([_TEXT], trainers.WordPieceTrainer(vocab_size=400, special_tokens=special))
+    starts, ends = _pieces(tokenizer)
+    vocabulary = [*special, *starts, *(f"##{end}" for end in ends)]
+    tokenizer.model = models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token="[UNK]")
     return _wrap(tokenizer, special)
 
 
@@ -61,9 +63,24 @@ def _unigram(prepend_scheme: str) -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme)
     tokenizer.decoder = decoders.Metaspace(prepend_scheme=prepend_scheme)
-    trainer = trainers.UnigramTrainer(vocab_size=300, special_tokens=special, unk_token="[UNK]")
-    tokenizer.train_from_iterator([_TEXT], trainer)
+    starts, ends = _pieces(tokenizer)
+    vocabulary = [*special, *dict.fromkeys(starts + ends)]
+    # Few pieces beat many, and no two ways to part a text score the same.
+    tokenizer.model = models.Unigram([(piece, -10 - i / 1000) for i, piece in enumerate(vocabulary)], unk_id=3)
     return _wrap(tokenizer, special)
+
+
+def _pieces(tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
+    """What the words of the text start and end with, single characters first.
+
+    Trained vocabularies differ from run to run: the trainers of WordPiece and Unigram break ties at random.
+    """
+    text = tokenizer.normalizer.normalize_str(_TEXT)
+    words = {word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)}
+    characters = sorted({character for word in words for character in word})
+    starts = sorted({word[:n] for word in words for n in range(2, len(word) + 1)})
+    ends = sorted({word[n:] for word in words for n in range(1, len(word) - 1)})
+    return characters + starts, characters + ends
 
 
 def _wrap(tokenizer: Tokenizer, special: list[str]) -> PreTrainedTokenizerFast:
