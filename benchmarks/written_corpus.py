@@ -1,0 +1,54 @@
+"""How often the first hit is the expected passage on the corpus in examples/, for BM25 and the model.
+
+    python -m benchmarks.written_corpus [--model FOLDER]
+
+Prints a table and writes results/written_corpus.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.quality import read_jsonl
+from benchmarks.results_file import write_result
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.keyword_index import KeywordIndex
+
+CORPUS = Path(__file__).parent.parent / "examples" / "corpus"
+
+
+def main() -> None:
+    """Ask every question of every set."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="hub name or folder; the embedded model without it")
+    options = parser.parse_args()
+    corpus = read_jsonl(CORPUS / "corpus.jsonl")
+    ids = [row["_id"] for row in corpus]
+    passages = [f"{row['title']} {row['text']}" for row in corpus]
+    questions = {row["_id"]: row["text"] for row in read_jsonl(CORPUS / "queries.jsonl")}
+    index = KeywordIndex(passages)
+    reranker = GLiClassReranker.from_pretrained(options.model, dtype="float32")
+    console = Console(stderr=True)
+    rows = []
+    for path in sorted((CORPUS / "qrels").glob("*.tsv")):
+        expected = [line.split("\t")[:2] for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+        right = {"BM25": 0, "model": 0}
+        for question, passage in track(expected, path.stem, console=console, disable=not console.is_terminal):
+            right["BM25"] += [ids[i] for i in index.search(questions[question], top_k=1)] == [passage]
+            [hit] = reranker.rank(questions[question], passages, top_k=1)
+            right["model"] += ids[hit.index] == passage
+        rows.append({"set": path.stem, "questions": len(expected), **right})
+    table = Table("set", "questions", "BM25", "model", title="first hit is the expected passage")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console().print(table)
+    write_result("written_corpus", {"measure": "first hit is the expected passage", "sets": rows})
+
+
+if __name__ == "__main__":
+    main()
