@@ -55,7 +55,7 @@ def test_scores_do_not_depend_on_the_order(reranker: GLiClassReranker) -> None:
 
 
 def test_eight_threads_get_the_scores_of_one(reranker: GLiClassReranker) -> None:
-    queries = [f"{QUERY} {i}" for i in range(16)]
+    queries = [f"{QUERY} {i}" for i in range(8)]
     serial = [reranker.score(query, MANY[:10]) for query in queries]
     with ThreadPoolExecutor(8) as pool:
         parallel = list(pool.map(lambda query: reranker.score(query, MANY[:10]), queries))
