@@ -125,10 +125,15 @@ def save_checkpoint(
 
 
 def _find(name: str, revision: str | None, token: str | None) -> Path:
-    if name and Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
     way_out = "Check the name, give a local folder, or leave the model out to use the embedded one."
-    if Path(name).is_absolute() or name.startswith((".", "~")):
+    try:
+        path = Path(name).expanduser()
+        if name and path.is_dir():
+            return path
+        local = path.is_absolute() or path.is_file() or name.startswith(".")
+    except (OSError, RuntimeError):  # longer than a path can be, or the home of nobody
+        local = True
+    if local:
         raise CheckpointError(f"there is no folder {name!r}. {way_out}")
     try:
         return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=_HUB_FILES))
@@ -199,7 +204,7 @@ def _load_network(folder: Path, config: GLiClassConfig) -> GLiClassNetwork:
     if not -1 <= config.encoder_layer_id <= layers:
         raise CheckpointError(f"config.json has encoder_layer_id {config.encoder_layer_id}, expected -1 to {layers}.")
     with torch.random.fork_rng(devices=[]):  # building draws random weights; the user's generator stays as it is
-        network = GLiClassNetwork(config)
+        network = GLiClassNetwork(config).float()  # the user's default dtype may be another
     network.load_state_dict({k: v.float() for k, v in found.items()})
     return network.eval()
 

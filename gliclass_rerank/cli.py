@@ -18,6 +18,7 @@ from gliclass_rerank.reranker import GLiClassReranker, RankedPassage
 
 app = typer.Typer(help="Rerank passages with GLiClass.", no_args_is_help=True, add_completion=False)
 _errors = Console(stderr=True)
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # would turn a table's columns round
 
 
 @app.callback()
@@ -47,14 +48,14 @@ def rank(
             reranker = GLiClassReranker.from_pretrained(model, device=device)
             hits = reranker.rank(question, [p.text for p in passages], top_k=top_k, threshold=threshold)
     except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
-        _errors.print(Text(f"error: {_printable(str(error))}", style="red"), soft_wrap=True)
+        _errors.print(Text(f"error: {_printable(str(error), _errors.encoding)}", style="red"), soft_wrap=True)
         raise typer.Exit(2) from error
     console = Console()
     if as_json or not console.is_terminal:
         json.dump([_as_dict(i, hit, passages) for i, hit in enumerate(hits, 1)], sys.stdout, indent=1)
         sys.stdout.write("\n")
     else:
-        console.print(_as_table(hits))
+        console.print(_as_table(hits, console.encoding))
     cut = sum(hit.truncated for hit in hits)
     if cut:
         _errors.print(f"note: {cut} of these passages were cut to {reranker.max_length} tokens", style="yellow")
@@ -71,18 +72,19 @@ def _as_dict(place: int, hit: RankedPassage, passages: list[SourcedPassage]) -> 
     }
 
 
-def _as_table(hits: list[RankedPassage]) -> Table:
+def _as_table(hits: list[RankedPassage], encoding: str) -> Table:
     table = Table("rank", "score", "", "passage", box=None, pad_edge=False)
     for place, hit in enumerate(hits, 1):
         bar = ProgressBar(total=1, completed=hit.score, width=10)
         # Text, not str: a passage is never read as markup.
-        table.add_row(str(place), f"{hit.score:.3f}", bar, Text(_printable(hit.text)))
+        table.add_row(str(place), f"{hit.score:.3f}", bar, Text(_printable(hit.text, encoding)))
     return table
 
 
-def _printable(text: str) -> str:
-    """The text on one line, without the control characters that would steer the terminal."""
-    return "".join(c for c in " ".join(text.split()) if unicodedata.category(c) != "Cc")
+def _printable(text: str, encoding: str) -> str:
+    """The text on one line, as the terminal can show it, without characters that would steer the terminal."""
+    line = "".join(c for c in " ".join(text.split()) if unicodedata.category(c) != "Cc" and c not in _DIRECTIONS)
+    return line.encode(encoding, "replace").decode(encoding)
 
 
 def main() -> None:

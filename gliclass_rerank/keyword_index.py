@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -43,4 +44,5 @@ class KeywordIndex:
 
 
 def _valid(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()  # SQLite takes no lone surrogates
+    """Accents as part of their letter, since apart they part words, and no lone surrogate, which SQLite refuses."""
+    return unicodedata.normalize("NFC", text).encode("utf-8", "replace").decode()

@@ -98,6 +98,9 @@ def _paragraphs(text: str, file: str) -> Iterator[tuple[int, str]]:
     block: list[str] = []
     first = 1
     for number, line in enumerate([*text.split("\n"), ""], 1):
+        if _HEADING.match(line) and block and not _HEADING.match(block[-1]):
+            yield first, "\n".join(block).strip()
+            block = []
         if line.strip():
             first = first if block else number
             block.append(line.rstrip())

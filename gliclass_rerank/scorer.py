@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gliclass_rerank.batching import plan_batches
@@ -64,7 +64,8 @@ class GLiClassScorer:
         self.device = _choose_device(device)
         self.dtype = _choose_dtype(dtype, self.device)
         self._network = network.eval().to(self.device)
-        nn.Module.to(self._network.encoder_model, self.dtype)
+        for weight in self._network.encoder_model.parameters():  # not the buffers: angles of positions want fp32
+            weight.data = weight.data.to(self.dtype)
         self._token_budget = _TOKEN_BUDGETS[self.device.type] if token_budget is None else token_budget
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -104,15 +105,15 @@ class GLiClassScorer:
             else:
                 logits[batch] = rows
         if not np.isfinite(logits).all():
-            raise FloatingPointError(
-                f"the model gave a logit that is not finite with dtype {self.dtype}. Use dtype='float32'."
-            )
+            way_out = "Use another checkpoint." if self.dtype == torch.float32 else "Use dtype='float32'."
+            raise FloatingPointError(f"the model gave a logit that is not finite with dtype {self.dtype}. {way_out}")
         return logits
 
     def _run(self, prompts: Sequence[Prompt]) -> NDArray[np.float32] | None:
         """Logits of one batch; None if memory ran out."""
         try:
-            with self._lock, torch.inference_mode():
+            # A caller's autocast would change the scores.
+            with self._lock, torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
                 logits: Tensor = self._network(*pad(prompts, self.device), prompts[0].num_labels)
                 return logits.float().cpu().numpy()
         except RuntimeError as error:  # torch.OutOfMemoryError is one

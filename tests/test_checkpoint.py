@@ -255,7 +255,7 @@ def test_a_folder_without_tokenizer_is_refused(folder: Path) -> None:
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere"])
+@pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere", "~no-such-user/x", "a" * 5000, __file__])
 def test_a_folder_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError, match=f"there is no folder '{name}'"):
         load_checkpoint(name)
@@ -303,3 +303,13 @@ def test_only_encoders_with_absolute_positions_limit_max_length(checkpoint_folde
     for encoder in ("modernbert", "deberta-v2"):
         reranker = GLiClassReranker.from_pretrained(checkpoint_folder(encoder, prompt_first=True), max_length=2000)
         assert not reranker.rank(QUERY, ["bread " * 600])[0].truncated
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_of_torch_does_not_matter(dtype: torch.dtype, folder: Path) -> None:
+    torch.set_default_dtype(dtype)
+    try:
+        checkpoint = load_checkpoint(folder)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {p.dtype for p in checkpoint.network.parameters()} == {torch.float32}

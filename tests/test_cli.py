@@ -80,10 +80,20 @@ def test_errors_are_one_line_and_status_2(arguments: list[str], message: str, li
 
 def test_a_passage_is_never_read_as_markup() -> None:
     console = Console(file=io.StringIO(), width=80)
-    console.print(_as_table([RankedPassage(0, 0.5, "[red]not red[/red] [/] \x1b[2J\x1b]0;title\x07", False)]))
+    hit = RankedPassage(0, 0.5, "[red]not red[/red] [/] \x1b[2J\x1b]0;title\x07", False)
+    console.print(_as_table([hit], "utf-8"))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[red]not red[/red] [/]" in shown
     assert "\x1b" not in shown and "\x07" not in shown
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_passage_that_the_terminal_cannot_show_is_shown_with_marks_in_its_place(encoding: str) -> None:
+    written = io.BytesIO()
+    console = Console(file=io.TextIOWrapper(written, encoding=encoding, write_through=True), width=80)
+    console.print(_as_table([RankedPassage(0, 0.5, "lone \ud800, \u202eabc, 東京", False)], console.encoding))
+    shown = written.getvalue().decode(encoding)
+    assert "lone ?, abc" in shown and ("東京" in shown) == (encoding == "utf-8")
 
 
 @pytest.mark.parametrize(
@@ -94,6 +104,7 @@ def test_a_passage_is_never_read_as_markup() -> None:
         ("a.md", "# Head\n\nbody\r\n\r\nlast", [("# Head\nbody", 1), ("last", 5)]),
         ("a.txt", "#tag one\n\nsecond", [("#tag one", 1), ("second", 3)]),
         ("a.md", "body\n\n## End\n", [("body", 1), ("## End", 3)]),
+        ("a.md", "intro\n# Head\n\nbody", [("intro", 1), ("# Head\nbody", 2)]),
         ("a.csv", "one\n\u2028\n  two \n", [("one", 1), ("two", 3)]),
         ("a.txt", "\ufeffone", [("one", 1)]),
         ("a.txt", "", []),

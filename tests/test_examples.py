@@ -51,6 +51,8 @@ def test_keyword_search_finds_by_words_and_reads_nothing_else_into_them() -> Non
     assert index.search('sky" OR "apples NEAR(* ) -', top_k=5) != []
     assert index.search("?!", top_k=5) == []
     assert index.search("apple", top_k=-1) == []
+    assert KeywordIndex(["cafés", "re\u0301sume\u0301"]).search("r\u00e9sum\u00e9", top_k=5) == [1]
+    assert KeywordIndex(["cafés", "r\u00e9sum\u00e9"]).search("re\u0301sume\u0301", top_k=5) == [1]
     assert KeywordIndex(["a \ud800 sky"]).search("sky \udfff", top_k=1) == [0]
 
 

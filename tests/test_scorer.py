@@ -193,3 +193,20 @@ def test_a_forked_process_gets_an_error_instead_of_hanging(checkpoint_folder: Ca
 def test_cuda_scores_are_near_those_of_the_cpu(dtype: str, tolerance: float, embedded: GLiClassReranker) -> None:
     cuda = GLiClassReranker.from_pretrained(device="cuda", dtype=dtype)  # type: ignore[arg-type]
     assert cuda.score(QUERY, MANY) == pytest.approx(embedded.score(QUERY, MANY), abs=tolerance)
+
+
+def test_half_precision_leaves_the_angles_of_positions_alone(checkpoint_folder: Callable[..., Path]) -> None:
+    network = load_checkpoint(checkpoint_folder("modernbert")).network
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers() if buffer.is_floating_point()}
+    GLiClassScorer(network, device="cpu", dtype="bfloat16")
+    assert buffers
+    for name, buffer in network.named_buffers():
+        if name in buffers:
+            torch.testing.assert_close(buffer, buffers[name], rtol=0, atol=0)
+    assert {p.dtype for p in network.encoder_model.parameters()} == {torch.bfloat16}
+
+
+def test_a_caller_s_autocast_changes_no_score(embedded: GLiClassReranker) -> None:
+    scores = embedded.score(QUERY, MANY[:4])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert embedded.score(QUERY, MANY[:4]) == scores
