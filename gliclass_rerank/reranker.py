@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -293,8 +294,9 @@ def _check_count(name: str, value: int) -> None:
 def _check_query(name: str, query: str) -> None:
     if not isinstance(query, str):
         raise TypeError(f"{name} is a {type(query).__name__}, expected a str.")
-    if not query.strip():
-        raise ValueError(f"{name} is {query!r}, expected at least one character that is not blank.")
+    # Control, format and surrogate characters: tokenizers drop them, which leaves no label.
+    if all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in query):
+        raise ValueError(f"{name} is {query!r}, expected at least one character that can be seen.")
 
 
 def _check_list(name: str, texts: Iterable[str]) -> list[str]:

@@ -133,6 +133,12 @@ def test_bad_cuts_are_refused_even_without_passages(
         embedded.rank(QUERY, passages, **options)
 
 
+@pytest.mark.parametrize("query", ["", " \n", "\x00", "\u200b", "\u00ad \ufeff", "\ud800"])
+def test_a_query_of_nothing_that_can_be_seen_is_refused(query: str, embedded: GLiClassReranker) -> None:
+    with pytest.raises(ValueError, match="query is .* can be seen"):
+        embedded.rank(query, PASSAGES)
+
+
 def test_score_matrix_names_the_query_that_is_wrong(embedded: GLiClassReranker) -> None:
     with pytest.raises(TypeError, match="queries is a single str"):
         embedded.score_matrix(QUERY, PASSAGES)
