@@ -135,7 +135,7 @@ def test_bad_cuts_are_refused_even_without_passages(
 
 @pytest.mark.parametrize("query", ["", " \n", "\x00", "\u200b", "\u00ad \ufeff", "\ud800"])
 def test_a_query_of_nothing_that_can_be_seen_is_refused(query: str, embedded: GLiClassReranker) -> None:
-    with pytest.raises(ValueError, match="query is .* can be seen"):
+    with pytest.raises(ValueError, match=r"query is .* can be seen"):
         embedded.rank(query, PASSAGES)
 
 
