@@ -32,6 +32,12 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
+def read_qrels(path: Path) -> list[tuple[str, str, int]]:
+    """Query, passage and relevance of each line of a qrels file."""
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    return [(query, passage, int(float(relevance))) for query, passage, relevance in rows]
+
+
 def read_run(folder: Path, split: str) -> tuple[str, Run]:
     """The name of a collection's run, and its candidates with their scores by query."""
     [path] = folder.glob(f"runs/{split}.*.trec")
@@ -53,9 +59,8 @@ def evaluate(folder: Path, reranker: GLiClassReranker, split: str, most: int, se
     if most and most < len(chosen):
         chosen = random.Random(seed).sample(chosen, most)
     qrels: dict[str, dict[str, int]] = defaultdict(dict)
-    for line in (folder / "qrels" / f"{split}.tsv").read_text(encoding="utf-8").splitlines()[1:]:
-        query, passage, relevance = line.split("\t")
-        qrels[query][passage] = int(float(relevance))
+    for query, passage, relevance in read_qrels(folder / "qrels" / f"{split}.tsv"):
+        qrels[query][passage] = relevance
     reranked: Run = {}
     console = Console(stderr=True)
     for query in track(chosen, folder.name, console=console, disable=not console.is_terminal):

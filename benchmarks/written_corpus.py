@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.quality import read_jsonl
+from benchmarks.quality import read_jsonl, read_qrels
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.keyword_index import KeywordIndex
@@ -36,9 +36,9 @@ def main() -> None:
     console = Console(stderr=True)
     rows = []
     for path in sorted((CORPUS / "qrels").glob("*.tsv")):
-        expected = [line.split("\t")[:2] for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+        expected = read_qrels(path)
         right = {"BM25": 0, "model": 0}
-        for question, passage in track(expected, path.stem, console=console, disable=not console.is_terminal):
+        for question, passage, _ in track(expected, path.stem, console=console, disable=not console.is_terminal):
             right["BM25"] += [ids[i] for i in index.search(questions[question], top_k=1)] == [passage]
             [hit] = reranker.rank(questions[question], passages, top_k=1)
             right["model"] += ids[hit.index] == passage

@@ -98,14 +98,12 @@ def _paragraphs(text: str, file: str) -> Iterator[tuple[int, str]]:
     block: list[str] = []
     first = 1
     for number, line in enumerate([*text.split("\n"), ""], 1):
-        if _HEADING.match(line) and block and not _HEADING.match(block[-1]):
+        ends = not line.strip() or _HEADING.match(line)
+        if ends and block and not _HEADING.match(block[-1]):
             yield first, "\n".join(block).strip()
             block = []
         if line.strip():
             first = first if block else number
             block.append(line.rstrip())
-        elif block and not _HEADING.match(block[-1]):
-            yield first, "\n".join(block).strip()
-            block = []
     if block:
         yield first, "\n".join(block).strip()

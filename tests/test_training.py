@@ -23,7 +23,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Which thing has which colour: learnable by a tiny model in a few steps."""
     folder = tmp_path_factory.mktemp("collection")
     (folder / "qrels").mkdir()
-    corpus = [{"_id": c, "title": f"Room {i % 2}", "text": f"The wall is {c}."} for i, c in enumerate(COLORS)]
+    corpus = [{"_id": c, "title": f"Room {i % 2}", "text": f"The wall is {c}. " * 30} for i, c in enumerate(COLORS)]
     queries = [{"_id": f"q{c}", "text": f"Which wall is {c}?", "answers": [c]} for c in COLORS]
     for name, rows in (("corpus", corpus), ("queries", queries)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
