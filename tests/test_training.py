@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from transformers import AutoTokenizer, BertConfig, BertModel
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.checkpoint import load_checkpoint
 from gliclass_rerank.training.data import GroupSampler, Passage, Question, _crop, read_collection
 from gliclass_rerank.training.start import start_from_encoder
+from gliclass_rerank.training.teacher import Teacher, ask_teacher
 from gliclass_rerank.training.train import draw_groups, main, ranking_loss
 from tests.random_checkpoints import OfficialPipeline, make_tokenizer
 
@@ -127,6 +128,53 @@ def test_the_loss_falls_as_answers_rise() -> None:
     assert ranking_loss(torch.full((2, 1), -9.0), nothing) < 0.01
 
 
+def test_a_teacher_draws_the_loss_towards_the_passages_it_likes() -> None:
+    targets = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    taught = torch.tensor([[0.8, 0.1], [0.8, 0.9], [0.1, 0.1]])
+    second_best, third_best = torch.tensor([[1.0], [0.0], [-1.0]]), torch.tensor([[1.0], [-1.0], [0.0]])
+    answered = [ranking_loss(logits, targets[:, :1], taught[:, :1]) for logits in (second_best, third_best)]
+    assert answered[0] < answered[1]
+    unanswered = [ranking_loss(logits, targets[:, 1:], taught[:, 1:]) for logits in (second_best, third_best)]
+    assert unanswered[0] < unanswered[1]
+
+
+def test_a_teacher_finds_hard_negatives_and_says_how_alike_they_are() -> None:
+    alike = [f"alike {i}" for i in range(24)]
+    texts = ["right answer", *alike, *(f"other {i}" for i in range(300))]
+    vectors = torch.eye(len(texts))
+    question = vectors[0] + 0.5 * vectors[1:25].sum(0)
+    sampler = GroupSampler(
+        [Passage("", text) for text in texts],
+        [Question("what?", (0,), ())],
+        Teacher(passages=vectors, questions=question.unsqueeze(0)),
+    )
+    for seed in range(20):
+        group = sampler.sample(0, random.Random(seed))
+        assert any(passage in alike for passage in group.passages)
+        known = {"right answer": [1.0], **dict.fromkeys(alike, [0.5])}
+        assert group.similarities == [known.get(passage, [0.0]) for passage in group.passages]
+
+
+def test_a_teacher_s_cosine_is_that_of_mean_pooling(encoder: Path, tmp_path: Path) -> None:
+    teacher = ask_teacher(encoder, ["red wall", "a much longer text about bread"], ["bread?"], tmp_path / "cache.pt")
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    model = BertModel.from_pretrained(encoder).eval()
+    with torch.no_grad():
+        texts = ("red wall", "a much longer text about bread", "bread?")
+        means = [model(**tokenizer(t, return_tensors="pt")).last_hidden_state[0].mean(0) for t in texts]
+    expected = [[torch.cosine_similarity(mean, means[2], dim=0).item()] for mean in means[:2]]
+    torch.testing.assert_close(
+        torch.tensor(teacher.similarities([0, 1], [0])), torch.tensor(expected), atol=0.02, rtol=0
+    )
+    # A second run reads the cache, and refuses one that was made from something else.
+    again = ask_teacher(
+        "no such folder", ["red wall", "a much longer text about bread"], ["bread?"], tmp_path / "cache.pt"
+    )
+    assert torch.equal(again.passages, teacher.passages)
+    with pytest.raises(ValueError, match=r"cache\.pt was made from other data"):
+        ask_teacher(encoder, ["red wall"], ["bread?"], tmp_path / "cache.pt")
+
+
 def test_a_network_starts_as_its_encoder_s_cosine(encoder: Path) -> None:
     network, tokenizer = start_from_encoder(encoder)
     network.eval()
@@ -142,7 +190,7 @@ def test_a_network_starts_as_its_encoder_s_cosine(encoder: Path) -> None:
 def test_training_learns_resumes_and_gives_a_checkpoint_that_both_libraries_load(
     encoder: Path, collection: Path, tmp_path: Path
 ) -> None:
-    arguments = ["--encoder", str(encoder), "--data", str(collection)]
+    arguments = ["--encoder", str(encoder), "--data", str(collection), "--teacher", str(encoder)]
     main([str(tmp_path / "whole"), *arguments, "--steps", "120"])
     losses = [float(line.split()[1]) for line in (tmp_path / "whole" / "loss.txt").read_text().splitlines()]
     assert sum(losses[-20:]) < 0.8 * sum(losses[:20])

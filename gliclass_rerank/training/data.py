@@ -17,10 +17,11 @@ from itertools import islice
 from pathlib import Path
 
 from gliclass_rerank.keyword_index import KeywordIndex
+from gliclass_rerank.training.teacher import Teacher
 
 _PASSAGES = 4  # of a group at most
 _MOST_QUESTIONS = 6  # of a group
-_CANDIDATES = 24  # BM25 hits from which hard negatives are drawn
+_CANDIDATES = 24  # hits of BM25, and of the teacher, from which hard negatives are drawn
 _MOST_WORDS = 150  # of a passage; longer ones are cropped around the answer
 _FEWEST_WORDS = 40  # of a crop
 _QUESTION_WORDS = 60  # of a group's questions together, so that room for the passage is left
@@ -45,11 +46,15 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Passages, questions, and targets: ``targets[p][q]`` is 1 where passage p answers question q."""
+    """Passages and questions, and what is known of passage p and question q.
+
+    ``targets[p][q]`` is 1 where p answers q; ``similarities[p][q]`` is what the teacher finds, if there is one.
+    """
 
     passages: list[str]
     questions: list[str]
     targets: list[list[int]]
+    similarities: list[list[float]] | None
 
 
 def read_collection(folder: str | os.PathLike[str], split: str = "train") -> tuple[list[Passage], list[Question]]:
@@ -98,21 +103,25 @@ class GroupSampler:
 
     Half the groups hold a single question, the way the model is used; the others up to six. A
     group's passages are the one that answers its first question, two hard negatives among BM25's
-    hits that do not contain the answer, and a sibling from the same title (else any passage);
-    fewer where nearly all passages contain the answer.
+    hits that do not contain the answer (with a teacher, one of them among its hits), and a sibling
+    from the same title or any passage; fewer where nearly all passages contain the answer.
 
     Args:
         passages: All passages.
         questions: All questions; their ``passages`` are positions in ``passages``.
+        teacher: Its vectors are in the same order as these.
 
     Raises:
         ValueError: There is no question.
     """
 
-    def __init__(self, passages: Sequence[Passage], questions: Sequence[Question]) -> None:
+    def __init__(
+        self, passages: Sequence[Passage], questions: Sequence[Question], teacher: Teacher | None = None
+    ) -> None:
         if not questions:
             raise ValueError("there is no question with a passage that answers it.")
-        self._passages, self._questions = passages, questions
+        self._passages, self._questions, self._teacher = passages, questions, teacher
+        self._place = {question: i for i, question in enumerate(questions)}
         self._by_passage: dict[int, list[Question]] = defaultdict(list)
         for question in questions:
             for position in question.passages:
@@ -146,18 +155,27 @@ class GroupSampler:
         rng.shuffle(questions)
         texts = [self._render(self._passages[i], first if i in first.passages else None, rng) for i in chosen]
         targets = [[int(i in q.passages) for q in questions] for i in chosen]
-        return Group(texts, [_vary(q.text, rng) for q in questions], targets)
+        similarities = None
+        if self._teacher:
+            similarities = self._teacher.similarities(chosen, [self._place[q] for q in questions])
+        return Group(texts, [_vary(q.text, rng) for q in questions], targets, similarities)
 
     def _is_fair(self, question: Question, passages: Sequence[int]) -> bool:
         return all(i in question.passages or not self._answers(question, i) for i in passages)
 
     def _negatives(self, question: Question, rng: random.Random) -> list[int]:
-        hits = self._index.search(question.text, top_k=_CANDIDATES)
-        hits = [i for i in hits if not self._answers(question, i)]
-        hard = rng.sample(hits, min(2, len(hits)))
+        found = [self._index.search(question.text, top_k=_CANDIDATES)]
+        if self._teacher:
+            found.append(self._teacher.nearest(self._place[question], _CANDIDATES))
+        hard: list[int] = []
+        for hits in found:
+            wrong = [i for i in hits if i not in hard and not self._answers(question, i)]
+            hard += rng.sample(wrong, min(2 // len(found), len(wrong)))
         siblings = self._by_title[self._passages[question.passages[0]].title]
         # A few tries each: where the answer is a common word, nearly every passage holds it.
         drawn = rng.choices(siblings, k=2) + rng.choices(range(len(self._passages)), k=_PASSAGES * 4)
+        if self._teacher and rng.random() < 0.5:
+            drawn.reverse()
         others = (i for i in dict.fromkeys(drawn) if i not in hard and not self._answers(question, i))
         return hard + list(islice(others, _PASSAGES - 1 - len(hard)))
 

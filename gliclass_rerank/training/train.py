@@ -19,36 +19,44 @@ from gliclass_rerank.prompt import Prompt, PromptBuilder
 from gliclass_rerank.scorer import pad
 from gliclass_rerank.training.data import Group, GroupSampler, Passage, Question, read_collection
 from gliclass_rerank.training.start import start_from_encoder
+from gliclass_rerank.training.teacher import ask_teacher
 
 _GROUPS = 6  # per step
 _MAX_LENGTH = 256
 _TOKEN_BUDGET = 2048
-_LEARNING_RATE = 8e-5
-_HEAD_LEARNING_RATE = 4e-4
+_LEARNING_RATE = 6e-5
+_HEAD_LEARNING_RATE = 3e-4
+_SHARPNESS = 50.0  # of the teacher: its cosines lie close together
 _WARMUP = 0.05
 _SAVE_EVERY = 100
 
 
-def ranking_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def ranking_loss(logits: Tensor, targets: Tensor, similarities: Tensor | None = None) -> Tensor:
     """Binary cross-entropy over every pair, plus a softmax over each question's passages.
 
     Args:
         logits: (passages, questions) of one group.
         targets: The same shape, 1 where the passage answers the question.
+        similarities: The same shape: what a teacher finds. The softmax is then drawn towards the
+            mean of targets and teacher, and towards the teacher alone where no passage answers.
 
     Returns:
-        A scalar; the second term covers the questions with exactly one passage that answers.
+        A scalar; without a teacher the second term leaves out questions that no passage answers.
 
     Example:
         >>> ranking_loss(torch.tensor([[9.0], [-9.0]]), torch.tensor([[1.0], [0.0]])).item() < 0.01
         True
     """
     pairs = nn.functional.binary_cross_entropy_with_logits(logits, targets)
-    answered = targets.sum(0) == 1
+    answered = targets.sum(0) > 0
+    wanted = targets / targets.sum(0).clamp(min=1)
+    if similarities is not None:
+        taught = (similarities * _SHARPNESS).softmax(0)
+        wanted = torch.where(answered, (wanted + taught) / 2, taught)
+        answered = torch.ones_like(answered)
     if not answered.any():
         return pairs
-    lists = nn.functional.cross_entropy(logits.T[answered], targets.T[answered].argmax(1))
-    return pairs + lists
+    return pairs + nn.functional.cross_entropy(logits.T[answered], wanted.T[answered])
 
 
 def train(
@@ -80,6 +88,8 @@ def train(
     schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)  # type: ignore[no-untyped-call]
     output.mkdir(parents=True, exist_ok=True)
     done = _resume(output / "state.pt", network, optimizer, schedule)
+    attention = network.encoder_model.config._attn_implementation
+    network.encoder_model.set_attn_implementation("eager")  # on a CPU the fused one's backward pass is slower
     network.eval()  # no dropout: few questions are seen twice, and on a CPU it takes 40 % of the time
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, (output / "loss.txt").open("a", encoding="utf-8") as log:
@@ -100,6 +110,7 @@ def train(
                 state = {"step": step + 1, "network": network, "optimizer": optimizer, "schedule": schedule}
                 torch.save({k: v.state_dict() if k != "step" else v for k, v in state.items()}, output / "state.tmp")
                 (output / "state.tmp").replace(output / "state.pt")  # a run killed here still finds a whole file
+    network.encoder_model.set_attn_implementation(attention)
     save_checkpoint(network, tokenizer, output, dtype=torch.float16)
 
 
@@ -117,8 +128,8 @@ def group_loss(network: GLiClassNetwork, prompts: PromptBuilder, groups: Sequenc
     for group in groups:
         size, width = len(group.passages), len(group.questions)
         logits = torch.stack(rows[start : start + size])[:, :width]
-        targets = torch.tensor(group.targets, dtype=logits.dtype, device=logits.device)
-        losses.append(ranking_loss(logits, targets))
+        similar = None if group.similarities is None else logits.new_tensor(group.similarities)
+        losses.append(ranking_loss(logits, logits.new_tensor(group.targets), similar))
         start += size
     return torch.stack(losses).mean()
 
@@ -166,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("output", type=Path, help="folder for the checkpoint; a stopped run in it is resumed")
     parser.add_argument("--encoder", required=True, help="folder of a BERT-family encoder")
     parser.add_argument("--data", required=True, nargs="+", help="folders in BEIR layout, with qrels/train.tsv")
+    parser.add_argument("--teacher", help="folder of a sentence encoder to learn from too")
     parser.add_argument("--steps", type=int, required=True, help=f"optimiser steps of {_GROUPS} groups")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -177,7 +189,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         passages += more
     torch.manual_seed(options.seed)
     network, tokenizer = start_from_encoder(options.encoder)
-    sampler = GroupSampler(passages, questions)
+    teacher = None
+    if options.teacher:
+        texts = [f"{passage.title} {passage.text}".strip() for passage in passages]
+        cache = options.output / "teacher.pt"
+        teacher = ask_teacher(options.teacher, texts, [question.text for question in questions], cache)
+    sampler = GroupSampler(passages, questions, teacher)
     train(network, tokenizer, sampler, options.output, steps=options.steps, seed=options.seed)
 
 
