@@ -151,8 +151,8 @@ def test_a_teacher_finds_hard_negatives_and_says_how_alike_they_are() -> None:
     for seed in range(20):
         group = sampler.sample(0, random.Random(seed))
         assert any(passage in alike for passage in group.passages)
-        known = {"right answer": [1.0], **dict.fromkeys(alike, [0.5])}
-        assert group.similarities == [known.get(passage, [0.0]) for passage in group.passages]
+        known = {"right answer": 1.0, **dict.fromkeys(alike, 0.5)}
+        assert group.similarities == [[known.get(passage, 0.0)] for passage in group.passages]
 
 
 def test_a_teacher_s_cosine_is_that_of_mean_pooling(encoder: Path, tmp_path: Path) -> None:
