@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.checkpoint import load_checkpoint
-from gliclass_rerank.training.data import GroupSampler, Passage, Question, _crop, read_collection
+from gliclass_rerank.training.data import GroupSampler, Passage, Question, read_collection
 from gliclass_rerank.training.start import start_from_encoder
 from gliclass_rerank.training.teacher import Teacher, ask_teacher
 from gliclass_rerank.training.train import draw_groups, main, ranking_loss
@@ -51,7 +51,7 @@ def test_a_group_holds_its_question_s_passage_once_and_no_other_answer(collectio
     sampler = GroupSampler(passages, questions)
     for step in range(30):
         for group in draw_groups(sampler, 2, seed=1, step=step):
-            assert len(group.passages) == 4 and 1 <= len(group.questions) <= 6
+            assert len(group.passages) == 6 and 1 <= len(group.questions) <= 6
             for column, question in enumerate(group.questions):
                 color = next(c for c in COLORS if c in question)
                 answers = [f"wall is {color}" in passage.lower() for passage in group.passages]
@@ -79,11 +79,37 @@ def test_long_passages_are_cropped_around_the_answer(tmp_path: Path, collection:
 
 
 def test_an_answer_in_the_last_words_survives_the_crop() -> None:
-    words = ["filler"] * 395 + ["answer", "a", "b", "c", "d"]
-    question = Question("where?", (0,), ("answer",))
+    passage = Passage("", " ".join(["filler"] * 395 + ["answer", "a", "b", "c", "d"]))
+    sampler = GroupSampler([passage, Passage("", "other")], [Question("where?", (0,), ("answer",))])
     for seed in range(20):
-        crop = _crop(words, 57, question, random.Random(seed)).split()
-        assert len(crop) == 57 and "answer" in crop
+        group = sampler.sample(0, random.Random(seed))
+        assert "answer" in group.passages[0] and len(group.passages[0].split()) <= 150
+        assert group.targets[0] == [1]
+
+
+def test_a_stretch_of_the_right_passage_without_the_answer_is_a_near_miss() -> None:
+    passage = Passage("", " ".join(["before"] * 100 + ["answer"] + ["after"] * 100))
+    questions = [Question("where?", (0,), ("answer",)), Question("what was before?", (0,), ("before",))]
+    sampler = GroupSampler([passage, Passage("", "other")], questions)
+    groups = [sampler.sample(0, random.Random(seed)) for seed in range(40)]
+    near_misses = [(g, p) for g in groups for p, text in enumerate(g.passages) if p and "other" not in text]
+    assert 10 < len(near_misses) < 30
+    for group, place in near_misses:
+        text = group.passages[place]
+        for question, target in zip(group.questions, group.targets[place], strict=True):
+            assert target == int("before" in text if "before" in question else "answer" in text)
+        assert "answer" not in text
+
+
+def test_small_collections_and_rare_kinds_of_questions_are_drawn_more_often_than_their_share() -> None:
+    questions = [Question(f"What is {i}?", (0,), (), "large") for i in range(900)]
+    questions += [Question(f"Why {i}?", (0,), (), "large") for i in range(100)]
+    questions += [Question(f"what is {i}", (0,), (), "small") for i in range(100)]
+    sampler = GroupSampler([Passage("", "text")], questions)
+    rng = random.Random(0)
+    drawn = [questions[sampler.draw(rng)] for _ in range(5000)]
+    why, small = (sum(q.text[:3] == "Why" for q in drawn), sum(q.collection == "small" for q in drawn))
+    assert 900 < why < 1100 and 900 < small < 1100  # square roots: 30 to 10 to 10
 
 
 def test_every_passage_that_answers_is_a_target_and_none_a_negative() -> None:

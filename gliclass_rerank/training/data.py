@@ -10,21 +10,22 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 
 from gliclass_rerank.keyword_index import KeywordIndex
 from gliclass_rerank.training.teacher import Teacher
 
-_PASSAGES = 4  # of a group at most
+_PASSAGES = 6  # of a group at most, a near miss aside
 _MOST_QUESTIONS = 6  # of a group
 _CANDIDATES = 24  # hits of BM25, and of the teacher, from which hard negatives are drawn
 _MOST_WORDS = 150  # of a passage; longer ones are cropped around the answer
-_FEWEST_WORDS = 40  # of a crop
+_FEWEST_WORDS = 30  # of a crop
 _QUESTION_WORDS = 60  # of a group's questions together, so that room for the passage is left
+_QUESTION_KINDS = ("what", "who", "when", "where", "which", "why", "how")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Question:
     text: str
     passages: tuple[int, ...]
     answers: tuple[str, ...]
+    collection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def read_collection(folder: str | os.PathLike[str], split: str = "train") -> tup
     questions = []
     for query_id, positions in answering.items():
         answers = tuple(answer.lower() for answer in queries[query_id].get("answers", ()) if answer)
-        questions.append(Question(queries[query_id]["text"], tuple(positions), answers))
+        questions.append(Question(queries[query_id]["text"], tuple(positions), answers, folder.name))
     return [Passage(row.get("title") or "", row["text"]) for row in rows], questions
 
 
@@ -102,9 +104,10 @@ class GroupSampler:
     """Draws groups from collections.
 
     Half the groups hold a single question, the way the model is used; the others up to six. A
-    group's passages are the one that answers its first question, two hard negatives among BM25's
-    hits that do not contain the answer (with a teacher, one of them among its hits), and a sibling
-    from the same title or any passage; fewer where nearly all passages contain the answer.
+    group's passages are the one that answers its first question, four hard negatives among BM25's
+    hits that do not contain the answer (with a teacher, two of them among its hits), and a sibling
+    from the same title or any passage; fewer where nearly all passages contain the answer. To half
+    the groups comes a near miss: a stretch of the answering passage without the answer's words.
 
     Args:
         passages: All passages.
@@ -130,10 +133,20 @@ class GroupSampler:
         for i, passage in enumerate(passages):
             self._by_title[passage.title].append(i)
         self._index = KeywordIndex(f"{passage.title} {passage.text}" for passage in passages)
+        kinds = [(question.collection, _kind(question.text)) for question in questions]
+        sizes = Counter(kinds)
+        self._weights = list(accumulate(sizes[kind] ** -0.5 for kind in kinds))
 
-    def __len__(self) -> int:
-        """The number of questions that a group can be built around."""
-        return len(self._questions)
+    def draw(self, rng: random.Random) -> int:
+        """Choose a question; of a small collection, and of a rare kind (why, how), each is chosen more often.
+
+        Args:
+            rng: Decides which.
+
+        Returns:
+            Its position in the questions.
+        """
+        return rng.choices(range(len(self._questions)), cum_weights=self._weights)[0]
 
     def sample(self, question: int, rng: random.Random) -> Group:
         """Build a group around one question.
@@ -143,7 +156,8 @@ class GroupSampler:
             rng: Decides everything that is drawn.
         """
         first = self._questions[question]
-        chosen = [rng.choice(first.passages), *self._negatives(first, rng)]
+        answering = rng.choice(first.passages)
+        chosen = [answering, *self._negatives(first, rng)]
         questions = [first]
         if rng.random() < 0.5:
             others = [q for i in chosen for q in self._by_passage[i]] + rng.choices(self._questions, k=2)
@@ -153,8 +167,17 @@ class GroupSampler:
         while len(questions) > 1 and sum(len(q.text.split()) for q in questions) > _QUESTION_WORDS:
             questions.pop()
         rng.shuffle(questions)
-        texts = [self._render(self._passages[i], first if i in first.passages else None, rng) for i in chosen]
-        targets = [[int(i in q.passages) for q in questions] for i in chosen]
+        crops = [self._crop(i, first if i == answering else None, rng) for i in chosen]
+        if first.answers and rng.random() < 0.5:
+            near_miss = self._near_miss(answering, first, rng)
+            if near_miss:
+                chosen.append(answering)
+                crops.append(near_miss)
+        targets = [
+            [int(i in q.passages and _holds(crop, q)) for q in questions] for i, crop in zip(chosen, crops, strict=True)
+        ]
+        titles = (self._passages[i].title if rng.random() < 0.7 else "" for i in chosen)
+        texts = [f"{title} {crop}".strip() for title, crop in zip(titles, crops, strict=True)]
         similarities = None
         if self._teacher:
             similarities = self._teacher.similarities(chosen, [self._place[q] for q in questions])
@@ -170,7 +193,7 @@ class GroupSampler:
         hard: list[int] = []
         for hits in found:
             wrong = [i for i in hits if i not in hard and not self._answers(question, i)]
-            hard += rng.sample(wrong, min(2 // len(found), len(wrong)))
+            hard += rng.sample(wrong, min((_PASSAGES - 2) // len(found), len(wrong)))
         siblings = self._by_title[self._passages[question.passages[0]].title]
         # A few tries each: where the answer is a common word, nearly every passage holds it.
         drawn = rng.choices(siblings, k=2) + rng.choices(range(len(self._passages)), k=_PASSAGES * 4)
@@ -184,23 +207,36 @@ class GroupSampler:
         text = self._passages[passage].text.lower()
         return passage in question.passages or any(answer in text for answer in question.answers)
 
-    def _render(self, passage: Passage, question: Question | None, rng: random.Random) -> str:
-        """The passage's text, cropped at random, with its title in front more often than not."""
-        words = passage.text.split()
-        most = _MOST_WORDS if rng.random() < 0.6 else rng.randint(_FEWEST_WORDS, _MOST_WORDS)
-        text = passage.text if len(words) <= most else _crop(words, most, question, rng)
-        return f"{passage.title} {text}".strip() if rng.random() < 0.7 else text
+    def _crop(self, passage: int, question: Question | None, rng: random.Random) -> str:
+        """A stretch of a passage; one that holds an answer of the question, where that can be had."""
+        crops = _crops(self._passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS), rng)
+        return next((crop for crop in crops if question and _holds(crop, question)), crops[0])
+
+    def _near_miss(self, passage: int, question: Question, rng: random.Random) -> str | None:
+        """A stretch of a passage without any answer of the question, where that can be had."""
+        crops = _crops(self._passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS // 2), rng)
+        return next((crop for crop in crops if not _holds(crop, question)), None)
 
 
-def _crop(words: list[str], size: int, question: Question | None, rng: random.Random) -> str:
-    """A stretch of ``size`` words; one that holds an answer of the question, where that can be had."""
+def _crops(text: str, size: int, rng: random.Random) -> list[str]:
+    """Stretches of ``size`` words that cover a text, in random order; the text itself if it is no longer."""
+    words = text.split()
     last = len(words) - size
+    if last <= 0:
+        return [text]
     starts = [*range(0, last, max(1, size // 8)), last]
     rng.shuffle(starts)
-    crops = [" ".join(words[start : start + size]) for start in starts]
-    answers = question.answers if question else ()
-    holding = (crop for crop in crops if any(answer in crop.lower() for answer in answers))
-    return next(holding, crops[0])
+    return [" ".join(words[start : start + size]) for start in starts]
+
+
+def _holds(text: str, question: Question) -> bool:
+    """Whether a text holds an answer of the question, as far as its words are known."""
+    return not question.answers or any(answer in text.lower() for answer in question.answers)
+
+
+def _kind(question: str) -> str:
+    first = question.lower().split(maxsplit=1)[:1]
+    return first[0] if first and first[0] in _QUESTION_KINDS else "other"
 
 
 def _vary(question: str, rng: random.Random) -> str:

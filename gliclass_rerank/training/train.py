@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from gliclass_rerank.training.data import Group, GroupSampler, Passage, Question
 from gliclass_rerank.training.start import start_from_encoder
 from gliclass_rerank.training.teacher import ask_teacher
 
-_GROUPS = 6  # per step
+_GROUPS = 4  # per step
 _MAX_LENGTH = 256
 _TOKEN_BUDGET = 2048
 _LEARNING_RATE = 6e-5
@@ -117,7 +118,7 @@ def train(
 def draw_groups(sampler: GroupSampler, count: int, seed: int, step: int) -> list[Group]:
     """The groups of one step: the same for the same seed and step."""
     rng = random.Random(f"{seed}-{step}")
-    return [sampler.sample(rng.randrange(len(sampler)), rng) for _ in range(count)]
+    return [sampler.sample(sampler.draw(rng), rng) for _ in range(count)]
 
 
 def group_loss(network: GLiClassNetwork, prompts: PromptBuilder, groups: Sequence[Group]) -> Tensor:
@@ -185,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     questions: list[Question] = []
     for folder in options.data:
         more, asked = read_collection(folder)
-        questions += [Question(q.text, tuple(i + len(passages) for i in q.passages), q.answers) for q in asked]
+        questions += [replace(q, passages=tuple(i + len(passages) for i in q.passages)) for q in asked]
         passages += more
     torch.manual_seed(options.seed)
     network, tokenizer = start_from_encoder(options.encoder)
