@@ -8,18 +8,18 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from gliclass_rerank.validation import check_count, check_query, check_texts, check_threshold
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gliclass_rerank.checkpoint import Checkpoint
-    from gliclass_rerank.scorer import Dtype, GLiClassScorer
+    from gliclass_rerank.loading import LoadedModel
+    from gliclass_rerank.scorer import Dtype
 
 _BLOCK = 1024  # passages tokenised and scored at a time, so that memory stays constant
 
@@ -45,29 +45,56 @@ class RankedPassage:
     truncated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RerankerOptions:
+    """What a reranker was made from: plain values that make an equal one, here or in another process.
+
+    Attributes:
+        model: A hub name or a local folder; None for the model inside this package.
+        device: "cpu", "cuda", "cuda:1" or "mps"; None for the first of CUDA, MPS and CPU that is there.
+        dtype: "auto" for bf16 where the hardware runs it fast and fp32 elsewhere; or "float32",
+            "bfloat16", "float16".
+        max_length: Tokens per sequence, query and passage together; None for the smallest of the
+            encoder's positions, the tokenizer's limit and 1024.
+        revision: Branch, tag or commit on the hub.
+
+    Example:
+        >>> RerankerOptions(device="cpu").dtype
+        'auto'
+    """
+
+    model: str | None = None
+    device: str | None = None
+    dtype: Dtype = "auto"
+    max_length: int | None = None
+    revision: str | None = None
+
+
 class GLiClassReranker:
     """Scores and ranks passages against a query. Threads may share one.
 
-    Most people want ``from_pretrained``; the constructor takes ready parts.
+    Made by ``from_pretrained``. Rerankers of the same checkpoint, revision, device and dtype share
+    one set of weights, which is freed with the last of them. A reranker that is pickled loads its
+    checkpoint again where it is unpickled.
 
     Args:
-        checkpoint: A loaded checkpoint.
-        scorer: What runs its network.
-        max_length: Tokens per sequence; None for the checkpoint's own value.
+        loaded: A loaded checkpoint and what runs it.
+        options: What it was made from.
 
     Raises:
         ValueError: ``max_length`` is not positive or more than the encoder can tell apart.
     """
 
-    def __init__(self, checkpoint: Checkpoint, scorer: GLiClassScorer, *, max_length: int | None = None) -> None:
+    def __init__(self, loaded: LoadedModel, options: RerankerOptions) -> None:
+        checkpoint = loaded.checkpoint
+        check_count("max_length", options.max_length)
         self.name = checkpoint.name
-        self.max_length = checkpoint.max_length if max_length is None else max_length
-        _check_count("max_length", self.max_length)
+        self.options = options
+        self.max_length = options.max_length or checkpoint.max_length
         positions = checkpoint.config.max_positions
         if checkpoint.config.has_absolute_positions and self.max_length > positions:
-            raise ValueError(f"max_length is {max_length}, but {self.name} can tell only {positions} tokens apart.")
-        self._prompts = checkpoint.prompts
-        self._scorer = scorer
+            raise ValueError(f"max_length is {self.max_length}, but {self.name} can tell only {positions} tokens apart.")
+        self._loaded = loaded
 
     @classmethod
     def from_pretrained(
@@ -91,7 +118,7 @@ class GLiClassReranker:
             max_length: Tokens per sequence, query and passage together; None for the smallest of
                 the encoder's positions, the tokenizer's limit and 1024.
             revision: Branch, tag or commit on the hub.
-            token: Access token for the hub.
+            token: Access token for the hub; it is not kept.
 
         Raises:
             CheckpointError: The checkpoint cannot be found or used (a ValueError).
@@ -101,16 +128,19 @@ class GLiClassReranker:
             >>> GLiClassReranker.from_pretrained(device="cpu").max_length
             512
         """
-        from gliclass_rerank.checkpoint import load_checkpoint
-        from gliclass_rerank.scorer import GLiClassScorer
+        from gliclass_rerank.loading import load_model
 
-        checkpoint = load_checkpoint(model, revision=revision, token=token)
-        return cls(checkpoint, GLiClassScorer(checkpoint.network, device=device, dtype=dtype), max_length=max_length)
+        name = None if model is None else os.fspath(model)
+        loaded = load_model(name, revision=revision, token=token, device=device, dtype=dtype)
+        return cls(loaded, RerankerOptions(name, device, dtype, max_length, revision))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_options, (type(self), self.options)
 
     @property
     def device(self) -> str:
         """Where the model runs, for instance "cpu" or "cuda:0"."""
-        return str(self._scorer.device)
+        return str(self._loaded.scorer.device)
 
     def rank(
         self, query: str, passages: Iterable[str], *, top_k: int | None = None, threshold: float | None = None
@@ -142,9 +172,10 @@ class GLiClassReranker:
             >>> hits[0].index
             1
         """
-        _check_cut(top_k, threshold)
-        _check_query("query", query)
-        passages = _check_list("passages", passages)
+        check_count("top_k", top_k)
+        check_threshold("threshold", threshold)
+        check_query("query", query)
+        passages = check_texts("passages", passages)
         [scores], truncated = self._score([query], passages)
         ranked = (
             RankedPassage(index, scores[index], passages[index], truncated[index])
@@ -173,8 +204,8 @@ class GLiClassReranker:
             >>> low < high
             True
         """
-        _check_query("query", query)
-        [scores], _ = self._score([query], _check_list("passages", passages))
+        check_query("query", query)
+        [scores], _ = self._score([query], check_texts("passages", passages))
         return scores
 
     def score_matrix(self, queries: Iterable[str], passages: Iterable[str]) -> NDArray[np.float32]:
@@ -198,9 +229,9 @@ class GLiClassReranker:
         """
         import numpy as np
 
-        queries, passages = _check_list("queries", queries), _check_list("passages", passages)
+        queries, passages = check_texts("queries", queries), check_texts("passages", passages)
         for index, query in enumerate(queries):
-            _check_query(f"queries[{index}]", query)
+            check_query(f"queries[{index}]", query)
         scores, _ = self._score(queries, passages)
         return np.array(scores, dtype=np.float32).reshape(len(queries), len(passages))
 
@@ -260,8 +291,8 @@ class GLiClassReranker:
             score_of: dict[str, float] = {}
             for start in range(0, len(distinct), _BLOCK):
                 block = distinct[start : start + _BLOCK]
-                prompts = self._prompts.build([query], block, self.max_length)
-                logits = self._scorer.logits(prompts)[:, 0].tolist()
+                prompts = self._loaded.checkpoint.prompts.build([query], block, self.max_length)
+                logits = self._loaded.scorer.logits(prompts)[:, 0].tolist()
                 score_of.update(zip(block, map(_sigmoid, logits), strict=True))
                 cut.update(text for text, prompt in zip(block, prompts, strict=True) if prompt.truncated)
             scores.append([score_of[passage] for passage in passages])
@@ -273,39 +304,11 @@ def _sigmoid(logit: float) -> float:
     return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
 
 
-def _check_cut(top_k: int | None, threshold: float | None) -> None:
-    if top_k is not None:
-        _check_count("top_k", top_k)
-    if threshold is None:
-        return
-    if isinstance(threshold, bool) or not isinstance(threshold, Real):
-        raise TypeError(f"threshold is {threshold!r}, expected a number in [0, 1], or None for all passages.")
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}, expected a score in [0, 1], or None for all passages.")
-
-
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral):  # numpy's integers are Integral
-        raise TypeError(f"{name} is {value!r}, expected an int of at least 1, or None.")
-    if value < 1:
-        raise ValueError(f"{name} is {value}, expected at least 1, or None.")
-
-
-def _check_query(name: str, query: str) -> None:
-    if not isinstance(query, str):
-        raise TypeError(f"{name} is a {type(query).__name__}, expected a str.")
-    # Control, format and surrogate characters: tokenizers drop them, which leaves no label.
-    if all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in query):
-        raise ValueError(f"{name} is {query!r}, expected at least one character that can be seen.")
-
-
-def _check_list(name: str, texts: Iterable[str]) -> list[str]:
-    if isinstance(texts, (str, bytes, bytearray)):
-        raise TypeError(f"{name} is a single {type(texts).__name__}, expected a list of str: wrap it as [text].")
-    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
-        raise TypeError(f"{name} is a {type(texts).__name__}, expected a list of str.")
-    texts = list(texts)
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"{name}[{index}] is a {type(text).__name__}, expected a str.")
-    return texts
+def _from_options(cls: type[GLiClassReranker], options: RerankerOptions) -> GLiClassReranker:
+    return cls.from_pretrained(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        max_length=options.max_length,
+        revision=options.revision,
+    )

@@ -61,8 +61,8 @@ class GLiClassScorer:
         dtype: Dtype = "auto",
         token_budget: int | None = None,
     ) -> None:
-        self.device = _choose_device(device)
-        self.dtype = _choose_dtype(dtype, self.device)
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(dtype, self.device)
         self._network = network.eval().to(self.device)
         for weight in self._network.encoder_model.parameters():  # not the buffers: angles of positions want fp32
             weight.data = weight.data.to(self.dtype)
@@ -147,10 +147,15 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
-def _choose_device(device: str | None) -> torch.device:
+def choose_device(device: str | None) -> torch.device:
+    """The device that was asked for, checked, or the best there is; on CUDA with its number.
+
+    Raises:
+        ValueError: It is unknown or absent.
+    """
     counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if device is None:
-        return torch.device(next(kind for kind, count in counts.items() if count))
+        device = next(kind for kind, count in counts.items() if count)
     try:
         chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -158,10 +163,17 @@ def _choose_device(device: str | None) -> torch.device:
     if (chosen.index or 0) >= counts.get(chosen.type, 0):
         present = ", ".join(kind for kind, count in counts.items() if count)
         raise ValueError(f"device is {device!r}, which this machine (or this PyTorch) lacks; present: {present}.")
-    return chosen
+    if chosen.type == "cuda":
+        return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
+    return torch.device(chosen.type)
 
 
-def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The dtype that was asked for, or for "auto" the one that suits the device.
+
+    Raises:
+        ValueError: It is unknown.
+    """
     if dtype not in get_args(Dtype):
         raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(get_args(Dtype))}.")
     if dtype != "auto":

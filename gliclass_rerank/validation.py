@@ -1,0 +1,49 @@
+"""What every entry point asks of its arguments, and the words in which it refuses them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+
+
+def check_count(name: str, value: int | None) -> None:
+    """Refuse what is neither None nor an int of at least 1."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Integral):  # numpy's integers are Integral
+        raise TypeError(f"{name} is {value!r}, expected an int of at least 1, or None.")
+    if value < 1:
+        raise ValueError(f"{name} is {value}, expected at least 1, or None.")
+
+
+def check_threshold(name: str, value: float | None) -> None:
+    """Refuse what is neither None nor a number in [0, 1]."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r}, expected a number in [0, 1], or None for all passages.")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value}, expected a score in [0, 1], or None for all passages.")
+
+
+def check_query(name: str, query: str) -> None:
+    """Refuse what is no str, or one without any character that can be seen."""
+    if not isinstance(query, str):
+        raise TypeError(f"{name} is a {type(query).__name__}, expected a str.")
+    # Control, format and surrogate characters: tokenizers drop them, which leaves no label.
+    if all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in query):
+        raise ValueError(f"{name} is {query!r}, expected at least one character that can be seen.")
+
+
+def check_texts(name: str, texts: Iterable[str]) -> list[str]:
+    """Make a list of texts; refuse a single str, and an item that is no str by its index."""
+    if isinstance(texts, (str, bytes, bytearray)):
+        raise TypeError(f"{name} is a single {type(texts).__name__}, expected a list of str: wrap it as [text].")
+    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
+        raise TypeError(f"{name} is a {type(texts).__name__}, expected a list of str.")
+    texts = list(texts)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"{name}[{index}] is a {type(text).__name__}, expected a str.")
+    return texts
