@@ -1,0 +1,9 @@
+"""GLiClass reranking for Haystack."""
+
+from gliclass_rerank.adapter import require_framework
+
+require_framework("haystack", extra="haystack")
+
+from haystack_integrations.components.rankers.gliclass_rerank.ranker import GLiClassRanker  # noqa: E402
+
+__all__ = ["GLiClassRanker"]

@@ -1,0 +1,200 @@
+"""Haystack's ranker component."""
+
+import asyncio
+import inspect
+import math
+from dataclasses import replace
+from typing import Any, Literal
+
+from haystack import Document, component, default_from_dict, default_to_dict
+from haystack.utils import ComponentDevice, Secret
+
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.adapter import LazyReranker
+from gliclass_rerank.validation import check_count, check_query, check_threshold
+
+
+@component
+class GLiClassRanker:
+    """Keeps the documents that answer the query best, best first, with their relevance as score.
+
+    The model is loaded by ``warm_up`` or at first use; rankers of the same checkpoint share its
+    weights. Of documents with the same id the one with the highest score is ranked.
+
+    Args:
+        model: A hub name, a local folder, a ready ``GLiClassReranker``, or None for the model
+            inside the package.
+        device: Where the model runs, a single device; None for the best there is.
+        token: Access token for the hub.
+        top_k: How many documents to keep, at least 1.
+        score_threshold: Keep documents with ``score >= score_threshold``, in [0, 1]; None for all.
+            It is compared with the scaled score, whatever ``scale_score`` says.
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        max_length: Tokens of query and document together; None for the checkpoint's own value.
+        revision: Branch, tag or commit on the hub.
+        meta_fields_to_embed: Metadata that the model reads in front of the content.
+        embedding_separator: What stands between those and the content.
+        query_prefix: Put in front of the query; query_suffix, document_prefix and document_suffix
+            likewise.
+        scale_score: Whether scores are in [0, 1]; otherwise they are the model's logits, up to
+            about 36, where the score cannot be told from 1.
+
+    Raises:
+        TypeError: An option is of another type.
+        ValueError: An option is out of range, or ``device`` names several devices.
+
+    Example:
+        >>> documents = [Document(content="Rain falls."), Document(content="Leaves turn light into sugar.")]
+        >>> [best] = GLiClassRanker(top_k=1).run(query="How do plants make sugar?", documents=documents)["documents"]
+        >>> best.content, best.score > 0.5
+        ('Leaves turn light into sugar.', True)
+    """
+
+    def __init__(
+        self,
+        model: str | GLiClassReranker | None = None,
+        *,
+        device: ComponentDevice | None = None,
+        token: Secret | None = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False),  # noqa: B008
+        top_k: int = 10,
+        score_threshold: float | None = None,
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        max_length: int | None = None,
+        revision: str | None = None,
+        meta_fields_to_embed: list[str] | None = None,
+        embedding_separator: str = "\n",
+        query_prefix: str = "",
+        query_suffix: str = "",
+        document_prefix: str = "",
+        document_suffix: str = "",
+        scale_score: bool = True,
+    ) -> None:
+        _check(top_k, score_threshold)
+        self._reranker = LazyReranker(
+            model,
+            device=None if device is None else device.to_torch_str(),
+            dtype=dtype,
+            max_length=max_length,
+            revision=revision,
+        )
+        options = self._reranker.options
+        self.model = options.model
+        self.device = ComponentDevice.from_str(options.device) if options.device else None
+        self.token = token
+        self.top_k = top_k
+        self.score_threshold = score_threshold
+        self.dtype = options.dtype
+        self.max_length = options.max_length
+        self.revision = options.revision
+        self.meta_fields_to_embed = meta_fields_to_embed or []
+        self.embedding_separator = embedding_separator
+        self.query_prefix = query_prefix
+        self.query_suffix = query_suffix
+        self.document_prefix = document_prefix
+        self.document_suffix = document_suffix
+        self.scale_score = scale_score
+
+    def warm_up(self) -> None:
+        """Load the model, if it is not loaded yet."""
+        self._reranker.load(self.token.resolve_value() if self.token else None)
+
+    async def warm_up_async(self) -> None:
+        """``warm_up`` in a worker thread: the event loop goes on meanwhile."""
+        await asyncio.to_thread(self.warm_up)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that ``from_dict`` makes an equal ranker of; a token is named by its variable."""
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]  # each is kept under its own name
+        return default_to_dict(self, **{name: getattr(self, name) for name in names})
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "GLiClassRanker":
+        """The ranker that ``to_dict`` described."""
+        return default_from_dict(cls, data)
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self,
+        query: str,
+        documents: list[Document],
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+        scale_score: bool | None = None,
+    ) -> dict[str, list[Document]]:
+        """Rerank documents.
+
+        Args:
+            query: The question or search words.
+            documents: The retrieved documents; they are not changed.
+            top_k: Instead of the ranker's own, unless None.
+            score_threshold: Instead of the ranker's own, unless None.
+            scale_score: Instead of the ranker's own, unless None.
+
+        Returns:
+            ``documents``: copies of the best ones, best first; those of equal score in input order.
+
+        Raises:
+            ValueError: The query is empty or leaves no room for a document, an option is out of
+                range, or the model cannot be loaded.
+        """
+        top_k = self.top_k if top_k is None else top_k
+        score_threshold = self.score_threshold if score_threshold is None else score_threshold
+        scale_score = self.scale_score if scale_score is None else scale_score
+        _check(top_k, score_threshold)
+        check_query("query", query)
+        documents = _without_duplicates(documents)
+        if documents:
+            self.warm_up()
+        hits = self._reranker.rank(
+            f"{self.query_prefix}{query}{self.query_suffix}",
+            [self._text(document) for document in documents],
+            top_k=top_k,
+            threshold=score_threshold,
+        )
+        return {
+            "documents": [
+                replace(documents[hit.index], score=hit.score if scale_score else _logit(hit.score)) for hit in hits
+            ]
+        }
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self,
+        query: str,
+        documents: list[Document],
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+        scale_score: bool | None = None,
+    ) -> dict[str, list[Document]]:
+        """``run`` in a worker thread: the event loop goes on meanwhile."""
+        return await asyncio.to_thread(self.run, query, documents, top_k, score_threshold, scale_score)
+
+    def _text(self, document: Document) -> str:
+        fields = (document.meta.get(name) for name in self.meta_fields_to_embed)
+        parts = [str(value) for value in fields if value is not None] + [document.content or ""]
+        return f"{self.document_prefix}{self.embedding_separator.join(parts)}{self.document_suffix}"
+
+
+def _check(top_k: int, score_threshold: float | None) -> None:
+    if top_k is None:
+        raise ValueError("top_k is None, expected an int of at least 1.")
+    check_count("top_k", top_k)
+    check_threshold("score_threshold", score_threshold)
+
+
+def _without_duplicates(documents: list[Document]) -> list[Document]:
+    """One document for each id, the one with the highest score, where the id first stood."""
+    best: dict[str, Document] = {}
+    for document in documents:
+        if document.id not in best or _retrieved(document) > _retrieved(best[document.id]):
+            best[document.id] = document
+    return list(best.values())
+
+
+def _retrieved(document: Document) -> float:
+    return -math.inf if document.score is None else document.score
+
+
+def _logit(score: float) -> float:
+    inside = min(max(score, 5e-324), 1 - 2**-53)  # at 0 and 1 themselves it would be endless
+    return math.log(inside) - math.log1p(-inside)

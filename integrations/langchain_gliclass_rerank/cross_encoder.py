@@ -1,0 +1,68 @@
+"""LangChain's cross-encoder interface, for the stock ``CrossEncoderReranker``."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from langchain_core.cross_encoders import BaseCrossEncoder
+
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.adapter import LazyReranker
+
+if TYPE_CHECKING:
+    from gliclass_rerank.scorer import Dtype
+
+
+class GLiClassCrossEncoder(BaseCrossEncoder):
+    """Scores pairs of query and passage. The model is loaded at first use.
+
+    Args:
+        model: See ``GLiClassRerank``.
+        device: See there.
+        dtype: See there.
+        max_length: See there.
+        revision: See there.
+
+    Raises:
+        TypeError: An option is of another type.
+        ValueError: An option is out of range.
+
+    Example:
+        >>> low, high = GLiClassCrossEncoder().score([("tea", "Rain falls."), ("tea", "Tea is brewed.")])
+        >>> low < high
+        True
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | GLiClassReranker | None = None,
+        *,
+        device: str | None = None,
+        dtype: Dtype = "auto",
+        max_length: int | None = None,
+        revision: str | None = None,
+    ) -> None:
+        self._reranker = LazyReranker(model, device=device, dtype=dtype, max_length=max_length, revision=revision)
+
+    def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
+        """Score pairs.
+
+        Args:
+            text_pairs: Queries, each with a passage.
+
+        Returns:
+            One score in [0, 1] per pair, in input order.
+
+        Raises:
+            ValueError: A query is empty or leaves no room for its passage.
+        """
+        asked: dict[str, list[int]] = defaultdict(list)
+        for position, (query, _) in enumerate(text_pairs):
+            asked[query].append(position)
+        scores = [0.0] * len(text_pairs)
+        for query, positions in asked.items():
+            for hit in self._reranker.rank(query, [text_pairs[i][1] for i in positions]):
+                scores[positions[hit.index]] = hit.score
+        return scores

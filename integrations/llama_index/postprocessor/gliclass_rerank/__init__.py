@@ -1,0 +1,9 @@
+"""GLiClass reranking for LlamaIndex."""
+
+from gliclass_rerank.adapter import require_framework
+
+require_framework("llama_index.core", extra="llama-index")
+
+from llama_index.postprocessor.gliclass_rerank.base import GLiClassRerank  # noqa: E402
+
+__all__ = ["GLiClassRerank"]
