@@ -3,13 +3,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test check fix clean
+.PHONY: demo examples test test-installs check fix clean
 
 demo: $(INSTALLED)  ## search Python's language reference, before and after reranking
-	$(BIN)/python examples/search_python_docs.py
+	$(BIN)/python -m examples.search_python_docs
+
+examples: $(INSTALLED)  ## one retrieval chain per framework, and a context window that is filtered
+	$(BIN)/python -m examples.langchain_rag
+	$(BIN)/python -m examples.llama_index_rag
+	$(BIN)/python -m examples.haystack_rag
+	$(BIN)/python -m examples.context_window
 
 test: $(INSTALLED)  ## all tests, the slow ones and the docstrings' examples included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal --cov=gliclass_rerank --cov-report=term --cov-fail-under=95
+
+test-installs: $(INSTALLED)  ## the wheel in clean environments: with no framework, with each one alone, beside others
+	$(BIN)/python tests/clean_installs.py
 
 check: $(INSTALLED)  ## lint and types
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.quality import read_jsonl, read_qrels
+from benchmarks.collection import read_jsonl, read_qrels
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.keyword_index import KeywordIndex

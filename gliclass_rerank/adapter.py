@@ -1,6 +1,4 @@
-"""What the adapters of all frameworks share: a reranker that is loaded at first use, and a clear word
-when the framework is missing.
-"""
+"""What all adapters share: a reranker loaded at first use, and a clear word where a framework is missing."""
 
 from __future__ import annotations
 
@@ -8,13 +6,10 @@ import importlib.util
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gliclass_rerank.reranker import GLiClassReranker, RankedPassage, RerankerOptions
-from gliclass_rerank.validation import check_count, check_query, check_texts, check_threshold
-
-if TYPE_CHECKING:
-    from gliclass_rerank.scorer import Dtype
+from gliclass_rerank.validation import Dtype, check_count, check_query, check_texts, check_threshold
 
 
 def require_framework(module: str, extra: str) -> None:
@@ -78,7 +73,9 @@ class LazyReranker:
             self.options = model.options
             return
         if model is not None and not isinstance(model, (str, os.PathLike)):
-            raise TypeError(f"model is a {type(model).__name__}, expected a name, a folder, a GLiClassReranker or None.")
+            raise TypeError(
+                f"model is a {type(model).__name__}, expected a name, a folder, a GLiClassReranker or None."
+            )
         check_count("max_length", max_length)
         name = None if model is None else os.fspath(model)
         self.options = RerankerOptions(name, device, dtype, max_length, revision)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gliclass_rerank.checkpoint import Checkpoint, load_checkpoint
-from gliclass_rerank.scorer import Dtype, GLiClassScorer, choose_device, choose_dtype
+from gliclass_rerank.scorer import GLiClassScorer, choose_device, choose_dtype
+from gliclass_rerank.validation import Dtype
 
 
 @dataclass(frozen=True, eq=False)

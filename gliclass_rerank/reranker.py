@@ -12,14 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gliclass_rerank.validation import check_count, check_query, check_texts, check_threshold
+from gliclass_rerank.validation import Dtype, check_count, check_query, check_texts, check_threshold
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from gliclass_rerank.loading import LoadedModel
-    from gliclass_rerank.scorer import Dtype
 
 _BLOCK = 1024  # passages tokenised and scored at a time, so that memory stays constant
 
@@ -93,7 +92,9 @@ class GLiClassReranker:
         self.max_length = options.max_length or checkpoint.max_length
         positions = checkpoint.config.max_positions
         if checkpoint.config.has_absolute_positions and self.max_length > positions:
-            raise ValueError(f"max_length is {self.max_length}, but {self.name} can tell only {positions} tokens apart.")
+            raise ValueError(
+                f"max_length is {self.max_length}, but {self.name} can tell only {positions} tokens apart."
+            )
         self._loaded = loaded
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -14,13 +14,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gliclass_rerank.batching import plan_batches
 from gliclass_rerank.prompt import Prompt
+from gliclass_rerank.validation import Dtype
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gliclass_rerank.modeling.gliclass import GLiClassNetwork
-
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 # What out-of-memory errors say where torch has no type of its own for them.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
+from typing import Literal
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def check_count(name: str, value: int | None) -> None:

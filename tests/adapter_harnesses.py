@@ -79,7 +79,6 @@ class Haystack:
 
     def make(self, **options: Any) -> Any:
         from haystack.utils import ComponentDevice
-
         from haystack_integrations.components.rankers.gliclass_rerank import GLiClassRanker
 
         if isinstance(options.get("device"), str):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Self
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import ConfigDict, PrivateAttr, model_validator
-from typing_extensions import Self, override
+from typing_extensions import override
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.adapter import LazyReranker
-from gliclass_rerank.validation import check_count, check_threshold
+from gliclass_rerank.validation import Dtype, check_count, check_threshold
 
 
 class GLiClassRerank(BaseDocumentCompressor):
@@ -49,7 +49,7 @@ class GLiClassRerank(BaseDocumentCompressor):
     top_n: int | None = 3
     score_threshold: float | None = None
     device: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Dtype = "auto"
     max_length: int | None = None
     revision: str | None = None
     _reranker: LazyReranker = PrivateAttr()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from typing import TYPE_CHECKING
 
 from langchain_core.cross_encoders import BaseCrossEncoder
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.adapter import LazyReranker
-
-if TYPE_CHECKING:
-    from gliclass_rerank.scorer import Dtype
+from gliclass_rerank.validation import Dtype
 
 
 class GLiClassCrossEncoder(BaseCrossEncoder):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import asdict
+from typing import Any
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
-from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.adapter import LazyReranker
-from gliclass_rerank.validation import check_count, check_query, check_threshold
+from gliclass_rerank.validation import Dtype, check_count, check_query, check_threshold
 
 dispatcher = get_dispatcher(__name__)
 
@@ -57,7 +58,7 @@ class GLiClassRerank(BaseNodePostprocessor):
     top_n: int | None = Field(default=3, description="How many nodes to keep; None for all.")
     score_threshold: float | None = Field(default=None, description="Lowest score to keep, in [0, 1].")
     device: str | None = Field(default=None, description="Where the model runs; None for the best there is.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="Precision.")
+    dtype: Dtype = Field(default="auto", description="Precision.")
     max_length: int | None = Field(default=None, description="Tokens of query and node together.")
     revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
     metadata_mode: MetadataMode = Field(default=MetadataMode.EMBED, description="Metadata that the model reads.")
@@ -70,7 +71,7 @@ class GLiClassRerank(BaseNodePostprocessor):
         top_n: int | None = 3,
         score_threshold: float | None = None,
         device: str | None = None,
-        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        dtype: Dtype = "auto",
         max_length: int | None = None,
         revision: str | None = None,
         metadata_mode: MetadataMode = MetadataMode.EMBED,
@@ -80,18 +81,15 @@ class GLiClassRerank(BaseNodePostprocessor):
         check_count("top_n", top_n)
         check_threshold("score_threshold", score_threshold)
         reranker = LazyReranker(model, device=device, dtype=dtype, max_length=max_length, revision=revision)
-        super().__init__(
-            model=reranker.options.model,
-            top_n=top_n,
-            score_threshold=score_threshold,
-            device=reranker.options.device,
-            dtype=reranker.options.dtype,
-            max_length=reranker.options.max_length,
-            revision=reranker.options.revision,
-            metadata_mode=metadata_mode,
-            keep_retrieval_score=keep_retrieval_score,
-            callback_manager=callback_manager or CallbackManager(),
-        )
+        fields: dict[str, Any] = {
+            **asdict(reranker.options),
+            "top_n": top_n,
+            "score_threshold": score_threshold,
+            "metadata_mode": metadata_mode,
+            "keep_retrieval_score": keep_retrieval_score,
+            "callback_manager": callback_manager or CallbackManager(),
+        }
+        super().__init__(**fields)
         self._reranker = reranker
 
     @classmethod

@@ -4,14 +4,14 @@ import asyncio
 import inspect
 import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.adapter import LazyReranker
-from gliclass_rerank.validation import check_count, check_query, check_threshold
+from gliclass_rerank.validation import Dtype, check_count, check_query, check_threshold
 
 
 @component
@@ -58,7 +58,7 @@ class GLiClassRanker:
         token: Secret | None = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False),  # noqa: B008
         top_k: int = 10,
         score_threshold: float | None = None,
-        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        dtype: Dtype = "auto",
         max_length: int | None = None,
         revision: str | None = None,
         meta_fields_to_embed: list[str] | None = None,

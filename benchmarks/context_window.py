@@ -1,0 +1,98 @@
+"""Filtering a context window: how many tokens are kept, and how many questions keep their answer.
+
+    python -m benchmarks.context_window COLLECTION... [--queries 100]
+
+Each question's first 20 candidates are filled into budgets of a fraction of their tokens, in the
+first stage's order and reranked, and cut by thresholds instead. A question counts as answerable
+when a relevant passage is among the candidates, and keeps its answer when one is among what is
+kept. Prints a table and writes results/context_window.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.collection import Collection, read_collection
+from benchmarks.results_file import write_result
+from gliclass_rerank import GLiClassReranker, RankedPassage, fill_context
+
+CANDIDATES = 20
+BUDGETS = (0.1, 0.2, 0.4)
+THRESHOLDS = (0.3, 0.5, 0.7)
+
+
+def count_tokens(text: str) -> int:
+    """Tokens as four characters each: the same for both orders, so that only their ratio matters."""
+    return -(-len(text) // 4)
+
+
+def keep_by_rule(hits: list[RankedPassage], first_stage: list[RankedPassage]) -> dict[str, list[RankedPassage]]:
+    """What each way of filtering keeps of one question's candidates."""
+    total = sum(count_tokens(hit.text) for hit in first_stage)
+    kept = {}
+    for budget in BUDGETS:
+        for name, ordered in (("first stage", first_stage), ("reranked", hits)):
+            kept[f"{name}, {budget:.0%} of the tokens"] = fill_context(
+                ordered, max(1, int(total * budget)), count_tokens=count_tokens
+            )
+    for threshold in THRESHOLDS:
+        kept[f"reranked, score >= {threshold}"] = fill_context(
+            hits, max(1, total), threshold=threshold, count_tokens=count_tokens
+        )
+    return kept
+
+
+def measure(collections: Sequence[Collection], reranker: GLiClassReranker) -> list[dict[str, Any]]:
+    """Shares of tokens and answers kept, over the answerable questions of all collections."""
+    tokens: dict[str, list[float]] = {}
+    answers: dict[str, list[bool]] = {}
+    console = Console(stderr=True)
+    for collection in collections:
+        for query, text in track(
+            collection.queries.items(), collection.name, console=console, disable=not console.is_terminal
+        ):
+            ids = collection.candidates[query][:CANDIDATES]
+            relevant = {collection.passages[i] for i in ids if collection.qrels[query].get(i, 0) > 0}
+            if not relevant:
+                continue
+            passages = [collection.passages[i] for i in ids]
+            first_stage = [RankedPassage(i, 1.0, passage, False) for i, passage in enumerate(passages)]
+            total = sum(map(count_tokens, passages))
+            for rule, kept in keep_by_rule(reranker.rank(text, passages), first_stage).items():
+                tokens.setdefault(rule, []).append(sum(count_tokens(hit.text) for hit in kept) / total)
+                answers.setdefault(rule, []).append(any(hit.text in relevant for hit in kept))
+    return [
+        {
+            "rule": rule,
+            "questions": len(shares),
+            "tokens kept": round(sum(shares) / len(shares), 3),
+            "answers kept": round(sum(answers[rule]) / len(shares), 3),
+        }
+        for rule, shares in tokens.items()
+    ]
+
+
+def main() -> None:
+    """Measure, print a table and write results/context_window.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("collections", type=Path, nargs="+")
+    parser.add_argument("--queries", type=int, default=0, help="how many of each, drawn at random; 0 for all")
+    options = parser.parse_args()
+    reranker = GLiClassReranker.from_pretrained()
+    rows = measure([read_collection(folder, "test", options.queries, 0) for folder in options.collections], reranker)
+    table = Table(*rows[0], title=f"filtering {CANDIDATES} candidates")
+    for row in rows:
+        table.add_row(row["rule"], str(row["questions"]), f"{row['tokens kept']:.1%}", f"{row['answers kept']:.1%}")
+    Console().print(table)
+    write_result("context_window", {"candidates": CANDIDATES, "rules": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Examples that run offline: ``python -m examples.NAME``."""

@@ -1,0 +1,133 @@
+"""What is Haystack's own: pipelines, YAML, secrets and devices, run-time options, metadata, duplicates."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from haystack import Document, Pipeline
+from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
+from haystack.document_stores.in_memory import InMemoryDocumentStore
+from haystack.utils import ComponentDevice, Secret
+from haystack_integrations.components.rankers.gliclass_rerank import GLiClassRanker
+
+from gliclass_rerank import GLiClassReranker
+from tests.written_corpus import IDS, QUESTIONS, TEXTS
+
+FP32: dict[str, Any] = {"device": ComponentDevice.from_str("cpu"), "dtype": "float32"}
+QUERY = "Which drink is brewed from leaves?"
+DOCUMENTS = [Document(content="Rain falls."), Document(content="Tea is brewed from leaves."), Document(content="Tea.")]
+
+
+def ranker_pipeline(**options: Any) -> Pipeline:
+    pipeline = Pipeline()
+    pipeline.add_component("retriever", InMemoryBM25Retriever(InMemoryDocumentStore(), top_k=20))
+    pipeline.add_component("ranker", GLiClassRanker(**options))
+    pipeline.connect("retriever", "ranker")
+    return pipeline
+
+
+def test_yaml_written_by_one_process_runs_in_another(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(ranker_pipeline(top_k=2, score_threshold=0.01, **FP32).dumps())
+    code = (
+        "import sys\nfrom haystack import Document, Pipeline\n"
+        "pipeline = Pipeline.loads(open(sys.argv[1]).read())\n"
+        "store = pipeline.get_component('retriever').document_store\n"
+        "store.write_documents([Document(content=t) for t in ('Rain falls.', 'Tea is brewed from leaves.', 'Tea.')])\n"
+        f"question = {{'query': {QUERY!r}}}\n"
+        "found = pipeline.run({'retriever': question, 'ranker': question})['ranker']['documents']\n"
+        "print(*[(d.content, d.score) for d in found], sep='\\n')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True)
+    expected = GLiClassRanker(top_k=2, score_threshold=0.01, **FP32).run(QUERY, DOCUMENTS[1:] + DOCUMENTS[:1])
+    contents = [line.split("'")[1] for line in done.stdout.splitlines()]
+    assert contents[0] == expected["documents"][0].content and 1 <= len(contents) <= 2
+
+
+def test_saved_and_loaded_every_option_is_the_same(embedded: GLiClassReranker) -> None:
+    options: dict[str, Any] = {
+        "model": "some/name", "token": Secret.from_env_var("MY_TOKEN"), "top_k": 4, "score_threshold": 0.0,
+        "max_length": 77, "revision": "main", "meta_fields_to_embed": ["title"], "embedding_separator": " - ",
+        "query_prefix": "a", "query_suffix": "b", "document_prefix": "c", "document_suffix": "d",
+        "scale_score": False, **FP32,
+    }  # fmt: skip
+    ranker = GLiClassRanker(**options)
+    data = ranker.to_dict()
+    assert data["type"].startswith("haystack_integrations.components.rankers.gliclass_rerank.")
+    assert GLiClassRanker.from_dict(data).to_dict() == data
+    assert {name: getattr(ranker, name) for name in options} == options
+    assert GLiClassRanker.from_dict(GLiClassRanker(model=embedded).to_dict())._reranker.options == embedded.options
+
+
+def test_a_token_itself_is_never_saved() -> None:
+    with pytest.raises(ValueError, match="serialize"):
+        GLiClassRanker(token=Secret.from_token("secret")).to_dict()
+
+
+def test_what_run_is_given_goes_before_what_the_ranker_has() -> None:
+    ranker = GLiClassRanker(top_k=1, score_threshold=0.9999, **FP32)
+    assert ranker.run(QUERY, DOCUMENTS)["documents"] == []
+    found = ranker.run(QUERY, DOCUMENTS, top_k=3, score_threshold=0.0)["documents"]
+    assert len(found) == 3
+    logits = ranker.run(QUERY, DOCUMENTS, top_k=3, score_threshold=0.0, scale_score=False)["documents"]
+    for scaled, raw in zip(found, logits, strict=True):
+        assert scaled.id == raw.id and 1 / (1 + math.exp(-raw.score)) == pytest.approx(scaled.score)
+    unscaled = GLiClassRanker(scale_score=False, top_k=3, **FP32)
+    assert [d.score for d in unscaled.run(QUERY, DOCUMENTS, scale_score=True)["documents"]] == [d.score for d in found]
+
+
+@pytest.mark.parametrize("documents", [DOCUMENTS, []])
+def test_wrong_run_time_options_are_refused(documents: list[Document]) -> None:
+    ranker = GLiClassRanker(**FP32)
+    for options in ({"top_k": 0}, {"top_k": -1}, {"score_threshold": 1.5}):
+        with pytest.raises(ValueError, match="expected"):
+            ranker.run(QUERY, documents, **options)
+    with pytest.raises(ValueError, match="top_k is None"):
+        GLiClassRanker(top_k=None)  # type: ignore[arg-type]
+
+
+def test_metadata_prefixes_and_suffixes_reach_the_model(embedded: GLiClassReranker) -> None:
+    ranker = GLiClassRanker(
+        meta_fields_to_embed=["title", "none", "absent", "zero", "no"], embedding_separator="|",
+        query_prefix="question: ", query_suffix="!", document_prefix="<", document_suffix=">", **FP32,
+    )  # fmt: skip
+    document = Document(content="brewed", meta={"title": "Tea", "none": None, "zero": 0, "no": False})
+    [found] = ranker.run(QUERY, [document])["documents"]
+    assert [found.score] == embedded.score(f"question: {QUERY}!", ["<Tea|0|False|brewed>"])
+
+
+def test_of_documents_with_one_id_the_best_retrieved_is_ranked() -> None:
+    twins = [Document(id="x", content=text, score=score) for text, score in (("a", None), ("b", 0.2), ("c", -0.1))]
+    [found] = GLiClassRanker(**FP32).run(QUERY, twins)["documents"]
+    assert found.content == "b"
+
+
+async def test_a_pipeline_runs_and_runs_async(embedded: GLiClassReranker) -> None:
+    pipeline = ranker_pipeline(top_k=2, **FP32)
+    store = pipeline.get_component("retriever").document_store  # type: ignore[attr-defined]
+    store.write_documents([Document(id=name, content=text) for name, text in zip(IDS, TEXTS, strict=True)])
+    inputs = {"retriever": {"query": QUESTIONS[0]}, "ranker": {"query": QUESTIONS[0]}}
+    found = pipeline.run(inputs)["ranker"]["documents"]
+    assert (await pipeline.run_async(inputs))["ranker"]["documents"] == found
+    assert [d.score for d in found] == pytest.approx(embedded.score(QUESTIONS[0], [d.content for d in found]), abs=1e-5)
+
+
+async def test_warming_up_loads_the_model_once() -> None:
+    ranker = GLiClassRanker(**FP32)
+    await ranker.warm_up_async()
+    loaded = ranker._reranker.load()
+    ranker.warm_up()
+    assert ranker._reranker.load() is loaded
+
+
+def test_several_devices_are_refused() -> None:
+    from haystack.utils.device import Device, DeviceMap
+
+    several = ComponentDevice.from_multiple(DeviceMap({"a": Device.cpu(), "b": Device.cpu()}))
+    with pytest.raises(ValueError, match="device"):
+        GLiClassRanker(device=several)

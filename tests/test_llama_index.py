@@ -1,0 +1,116 @@
+"""What is LlamaIndex's own: events, metadata modes, the retrieval score, serialisation, query engines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from llama_index.core import SimpleKeywordTableIndex
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.llms import MockLLM
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
+from llama_index.postprocessor.gliclass_rerank import GLiClassRerank
+
+from gliclass_rerank import GLiClassReranker
+from tests.written_corpus import IDS, QUESTIONS, TEXTS
+
+FP32: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
+TEA = "Which drink is brewed from leaves?"
+
+
+def nodes(*texts: str, **metadata: Any) -> list[NodeWithScore]:
+    return [NodeWithScore(node=TextNode(text=text, metadata=dict(metadata)), score=0.25) for text in texts]
+
+
+@pytest.fixture
+def events() -> Iterator[list[Any]]:
+    seen: list[Any] = []
+
+    class Recorder(BaseEventHandler):
+        def handle(self, event: Any, **_: Any) -> None:
+            if isinstance(event, (ReRankStartEvent, ReRankEndEvent)):
+                seen.append(event)
+
+    dispatcher = get_dispatcher()
+    dispatcher.add_event_handler(recorder := Recorder())
+    yield seen
+    dispatcher.event_handlers.remove(recorder)
+
+
+def test_each_start_event_has_its_end(events: list[Any]) -> None:
+    given = nodes("Rain falls.", "Tea is brewed from leaves.")
+    [best] = GLiClassRerank(top_n=1, **FP32).postprocess_nodes(given, query_str=TEA)
+    start, end = events
+    assert isinstance(start, ReRankStartEvent) and isinstance(end, ReRankEndEvent)
+    assert (start.top_n, start.nodes, end.nodes) == (1, given, [best])
+    GLiClassRerank(top_n=None, **FP32).postprocess_nodes(given, query_str=TEA)
+    assert events[2].top_n == 2
+
+
+def test_a_failure_ends_its_event_and_a_refusal_starts_none(events: list[Any]) -> None:
+    adapter = GLiClassRerank(model="/no/such/folder")
+    with pytest.raises(ValueError, match="there is no folder"):
+        adapter.postprocess_nodes(nodes("a"), query_str=TEA)
+    assert [type(event) for event in events] == [ReRankStartEvent, ReRankEndEvent]
+    with pytest.raises(ValueError, match="query is"):
+        adapter.postprocess_nodes(nodes("a"), query_str=" ")
+    with pytest.raises(ValueError, match="no query"):
+        adapter.postprocess_nodes(nodes("a"))
+    assert len(events) == 2
+
+
+def test_the_metadata_mode_says_what_the_model_reads(embedded: GLiClassReranker) -> None:
+    given = nodes("It is brewed.", subject="tea leaves")
+    for mode in (MetadataMode.EMBED, MetadataMode.NONE):
+        [found] = GLiClassRerank(metadata_mode=mode, **FP32).postprocess_nodes(given, query_str=TEA)
+        expected = embedded.score(TEA, [given[0].node.get_content(metadata_mode=mode)])
+        assert [found.score] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_retrieval_score_is_kept_where_no_model_reads_it() -> None:
+    adapter = GLiClassRerank(keep_retrieval_score=True, **FP32)
+    given = nodes("Tea is brewed from leaves.", page=3)
+    [once] = adapter.postprocess_nodes(given, query_str=TEA)
+    assert once.node.metadata == {"page": 3, "retrieval_score": 0.25} and given[0].node.metadata == {"page": 3}
+    for mode in (MetadataMode.EMBED, MetadataMode.LLM):
+        assert once.node.get_content(metadata_mode=mode) == given[0].node.get_content(metadata_mode=mode)
+    [twice] = adapter.postprocess_nodes([once], query_str=TEA)
+    assert twice.score == once.score
+    [without] = GLiClassRerank(**FP32).postprocess_nodes(given, query_str=TEA)
+    assert without.score == once.score and without.node is given[0].node
+
+
+def test_saved_and_loaded_it_is_equal(embedded: GLiClassReranker) -> None:
+    adapter = GLiClassRerank(top_n=None, score_threshold=0.2, metadata_mode=MetadataMode.LLM, max_length=99, **FP32)
+    for again in (GLiClassRerank.from_dict(adapter.to_dict()), GLiClassRerank.from_json(adapter.to_json())):
+        assert again.to_dict() == adapter.to_dict()
+        assert again._reranker.options == adapter._reranker.options
+    ready = GLiClassRerank.from_dict(GLiClassRerank(model=embedded).to_dict())
+    assert ready._reranker.options == embedded.options
+
+
+def test_the_model_s_scores_can_be_dumped() -> None:
+    [found] = GLiClassRerank(**FP32).postprocess_nodes(nodes("Tea."), query_str=TEA)
+    assert json.loads(found.model_dump_json())["score"] == found.score
+
+
+async def _ask(engine: RetrieverQueryEngine, question: str) -> list[str]:
+    return [node.node_id for node in (await engine.aquery(question)).source_nodes]
+
+
+async def test_a_query_engine_answers_from_the_best_nodes() -> None:
+    table = [TextNode(text=text, id_=name) for name, text in zip(IDS, TEXTS, strict=True)]
+    retriever = SimpleKeywordTableIndex(table, llm=MockLLM(max_tokens=1)).as_retriever(
+        retriever_mode="simple", num_chunks_per_query=20
+    )
+    adapter = GLiClassRerank(top_n=2, **FP32)
+    engine = RetrieverQueryEngine.from_args(retriever, llm=MockLLM(max_tokens=1), node_postprocessors=[adapter])
+    question = QUESTIONS[0]
+    expected = [n.node_id for n in adapter.postprocess_nodes(retriever.retrieve(question), query_str=question)]
+    assert [n.node_id for n in engine.query(question).source_nodes] == await _ask(engine, question) == expected
+    assert len(expected) == 2
