@@ -15,7 +15,7 @@ examples: $(INSTALLED)  ## one retrieval chain per framework, and a context wind
 	$(BIN)/python -m examples.context_window
 
 test: $(INSTALLED)  ## all tests, the slow ones and the docstrings' examples included
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal --cov=gliclass_rerank --cov-report=term --cov-fail-under=95
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal --cov=gliclass_rerank --cov=integrations --cov-report=term --cov-fail-under=95
 
 test-installs: $(INSTALLED)  ## the wheel in clean environments: with no framework, with each one alone, beside others
 	$(BIN)/python tests/clean_installs.py

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
 from gliclass_rerank.reranker import GLiClassReranker, RankedPassage, RerankerOptions
-from gliclass_rerank.validation import Dtype, check_count, check_query, check_texts, check_threshold
+from gliclass_rerank.validation import Dtype, check_count, check_dtype, check_query, check_texts, check_threshold
 
 
 def require_framework(module: str, extra: str) -> None:
@@ -46,7 +46,7 @@ class LazyReranker:
 
     Raises:
         TypeError: ``model`` or ``max_length`` is of another type.
-        ValueError: ``max_length`` is not positive, or an option comes with a ready reranker.
+        ValueError: ``dtype`` or ``max_length`` cannot be had, or an option comes with a ready reranker.
 
     Example:
         >>> LazyReranker(device="cpu").rank("tea", ["Rain falls.", "Tea is brewed."], top_k=1)[0].index
@@ -76,32 +76,34 @@ class LazyReranker:
             raise TypeError(
                 f"model is a {type(model).__name__}, expected a name, a folder, a GLiClassReranker or None."
             )
+        check_dtype(dtype)
         check_count("max_length", max_length)
         name = None if model is None else os.fspath(model)
         self.options = RerankerOptions(name, device, dtype, max_length, revision)
 
-    def load(self, token: str | None = None) -> GLiClassReranker:
+    def load(self, get_token: Callable[[], str | None] = lambda: None) -> GLiClassReranker:
         """The reranker, loaded now if it was not before.
 
         Args:
-            token: Access token for the hub.
+            get_token: Gives the access token for the hub; called only where one may be needed.
 
         Raises:
             CheckpointError: See ``GLiClassReranker.from_pretrained``.
             ValueError: See there.
         """
         if self._ready is None:  # two threads at once may both come here; they get the same weights
+            token = None if self.options.model is None else get_token()
             self._ready = GLiClassReranker.from_pretrained(**asdict(self.options), token=token)
         return self._ready
 
     def rank(
-        self, query: str, texts: Iterable[str | None], *, top_k: int | None = None, threshold: float | None = None
+        self, query: str, texts: Iterable[str], *, top_k: int | None = None, threshold: float | None = None
     ) -> list[RankedPassage]:
-        """``GLiClassReranker.rank``; None counts as empty text, and for no texts nothing is loaded."""
+        """``GLiClassReranker.rank``, but for no texts nothing is loaded."""
         check_count("top_k", top_k)
         check_threshold("threshold", threshold)
         check_query("query", query)
-        passages = check_texts("texts", ["" if text is None else text for text in texts])
+        passages = check_texts("texts", texts)
         return self.load().rank(query, passages, top_k=top_k, threshold=threshold) if passages else []
 
     def __getstate__(self) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def fill_context(
         >>> [hit.text for hit in fill_context(hits, 2, count_tokens=lambda text: len(text.split()))]
         ['one two']
     """
+    if token_budget is None:
+        raise TypeError("token_budget is None, expected an int of at least 1.")
     check_count("token_budget", token_budget)
     check_threshold("threshold", threshold)
     count = count_tokens or _estimate

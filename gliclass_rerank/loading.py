@@ -26,6 +26,14 @@ _models: weakref.WeakValueDictionary[tuple[Any, ...], LoadedModel] = weakref.Wea
 _loading = threading.Lock()
 
 
+def _renew_lock() -> None:
+    global _loading
+    _loading = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # a thread of the parent may have held it
+
+
 def load_model(
     model: str | None, *, revision: str | None, token: str | None, device: str | None, dtype: Dtype
 ) -> LoadedModel:
@@ -51,6 +59,9 @@ def load_model(
     chosen = choose_device(device)
     # The process: a forked one must not be given its parent's.
     key = (_identity(model), revision, chosen, choose_dtype(dtype, chosen), os.getpid())
+    loaded = _models.get(key)  # what is in memory need not wait for another model's download
+    if loaded is not None:
+        return loaded
     with _loading:  # one at a time, so that two threads that ask at the same moment get the same
         loaded = _models.get(key)
         if loaded is None:

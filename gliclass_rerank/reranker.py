@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from gliclass_rerank.validation import Dtype, check_count, check_query, check_texts, check_threshold
 
@@ -49,7 +49,7 @@ class RerankerOptions:
     """What a reranker was made from: plain values that make an equal one, here or in another process.
 
     Attributes:
-        model: A hub name or a local folder; None for the model inside this package.
+        model: A hub name or a local folder, as it was given; None for the model inside this package.
         device: "cpu", "cuda", "cuda:1" or "mps"; None for the first of CUDA, MPS and CPU that is there.
         dtype: "auto" for bf16 where the hardware runs it fast and fp32 elsewhere; or "float32",
             "bfloat16", "float16".
@@ -133,10 +133,17 @@ class GLiClassReranker:
 
         name = None if model is None else os.fspath(model)
         loaded = load_model(name, revision=revision, token=token, device=device, dtype=dtype)
-        return cls(loaded, RerankerOptions(name, device, dtype, max_length, revision))
+        where = None if device is None else str(device)  # a torch.device is fine too
+        return cls(loaded, RerankerOptions(name, where, dtype, max_length, revision))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_options, (type(self), self.options)
+
+    def __copy__(self) -> Self:
+        return self  # it never changes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     @property
     def device(self) -> str:

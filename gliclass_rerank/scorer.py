@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gliclass_rerank.batching import plan_batches
 from gliclass_rerank.prompt import Prompt
-from gliclass_rerank.validation import Dtype
+from gliclass_rerank.validation import Dtype, check_dtype
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -173,8 +173,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     Raises:
         ValueError: It is unknown.
     """
-    if dtype not in get_args(Dtype):
-        raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(get_args(Dtype))}.")
+    check_dtype(dtype)
     if dtype != "auto":
         chosen: torch.dtype = getattr(torch, dtype)
         return chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
-from typing import Literal
+from typing import Literal, get_args
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -28,6 +28,12 @@ def check_threshold(name: str, value: float | None) -> None:
         raise TypeError(f"{name} is {value!r}, expected a number in [0, 1], or None for all passages.")
     if not 0 <= value <= 1:
         raise ValueError(f"{name} is {value}, expected a score in [0, 1], or None for all passages.")
+
+
+def check_dtype(value: str) -> None:
+    """Refuse an unknown precision."""
+    if value not in get_args(Dtype):
+        raise ValueError(f"dtype is {value!r}, expected one of {', '.join(get_args(Dtype))}.")
 
 
 def check_query(name: str, query: str) -> None:

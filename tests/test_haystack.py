@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -34,19 +35,23 @@ def ranker_pipeline(**options: Any) -> Pipeline:
 def test_yaml_written_by_one_process_runs_in_another(tmp_path: Path) -> None:
     path = tmp_path / "pipeline.yaml"
     path.write_text(ranker_pipeline(top_k=2, score_threshold=0.01, **FP32).dumps())
+    texts = ["Rain falls on leaves.", "Tea is brewed from leaves.", "A drink."]  # BM25 finds all three
     code = (
         "import sys\nfrom haystack import Document, Pipeline\n"
         "pipeline = Pipeline.loads(open(sys.argv[1]).read())\n"
         "store = pipeline.get_component('retriever').document_store\n"
-        "store.write_documents([Document(content=t) for t in ('Rain falls.', 'Tea is brewed from leaves.', 'Tea.')])\n"
+        f"store.write_documents([Document(content=text) for text in {texts}])\n"
         f"question = {{'query': {QUERY!r}}}\n"
         "found = pipeline.run({'retriever': question, 'ranker': question})['ranker']['documents']\n"
-        "print(*[(d.content, d.score) for d in found], sep='\\n')\n"
+        "import json; print(json.dumps([(d.content, d.score) for d in found]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True)
-    expected = GLiClassRanker(top_k=2, score_threshold=0.01, **FP32).run(QUERY, DOCUMENTS[1:] + DOCUMENTS[:1])
-    contents = [line.split("'")[1] for line in done.stdout.splitlines()]
-    assert contents[0] == expected["documents"][0].content and 1 <= len(contents) <= 2
+    expected = GLiClassRanker(top_k=2, score_threshold=0.01, **FP32).run(
+        QUERY, [Document(content=text) for text in texts]
+    )["documents"]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [content for content, _ in found] == [d.content for d in expected] and len(found) == 2
+    assert [score for _, score in found] == pytest.approx([d.score for d in expected], abs=1e-6)
 
 
 def test_saved_and_loaded_every_option_is_the_same(embedded: GLiClassReranker) -> None:
@@ -123,6 +128,23 @@ async def test_warming_up_loads_the_model_once() -> None:
     loaded = ranker._reranker.load()
     ranker.warm_up()
     assert ranker._reranker.load() is loaded
+
+
+def test_a_token_is_asked_for_only_where_it_may_be_needed(
+    embedded: GLiClassReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_TOKEN", raising=False)
+    strict = Secret.from_env_var("NO_SUCH_TOKEN")
+    for ranker in (GLiClassRanker(token=strict, **FP32), GLiClassRanker(embedded, token=strict)):
+        assert len(ranker.run(QUERY, DOCUMENTS)["documents"]) == 3
+    with pytest.raises(ValueError, match="NO_SUCH_TOKEN"):
+        GLiClassRanker("some/name", token=strict, **FP32).run(QUERY, DOCUMENTS)
+
+
+@pytest.mark.parametrize("option", [{"device": "cpu"}, {"token": "hf_x"}, {"meta_fields_to_embed": "title"}])
+def test_wrong_types_are_refused_by_name(option: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(option))):
+        GLiClassRanker(**option)
 
 
 def test_several_devices_are_refused() -> None:

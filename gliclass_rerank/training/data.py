@@ -180,6 +180,7 @@ class GroupSampler:
         texts = [f"{title} {crop}".strip() for title, crop in zip(titles, crops, strict=True)]
         similarities = None
         if self._teacher:
+            # Of whole passages: a near miss is drawn to the second place, in front of other passages.
             similarities = self._teacher.similarities(chosen, [self._place[q] for q in questions])
         return Group(texts, [_vary(q.text, rng) for q in questions], targets, similarities)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -20,7 +21,8 @@ class GLiClassRerank(BaseDocumentCompressor):
     """Keeps the documents that answer the query best, for instance in a ``ContextualCompressionRetriever``.
 
     Each document comes back as a copy with its score in ``metadata["relevance_score"]``, best
-    first. The model is loaded at first use; compressors of the same checkpoint share its weights.
+    first. The model is loaded at first use; compressors of the same checkpoint share its weights,
+    so instead of changing options, which are fixed, make another compressor.
 
     Args:
         model: A hub name, a local folder, a ready ``GLiClassReranker``, or None for the model
@@ -43,9 +45,9 @@ class GLiClassRerank(BaseDocumentCompressor):
         ('b', True)
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
 
-    model: str | GLiClassReranker | None = None
+    model: str | os.PathLike[str] | GLiClassReranker | None = None
     top_n: int | None = 3
     score_threshold: float | None = None
     device: str | None = None
@@ -59,6 +61,7 @@ class GLiClassRerank(BaseDocumentCompressor):
     def _check(cls, options: dict[str, Any]) -> dict[str, Any]:
         # Before pydantic turns True into 1 and "2" into 2.
         check_count("top_n", options.get("top_n"))
+        check_count("max_length", options.get("max_length"))
         check_threshold("score_threshold", options.get("score_threshold"))
         return options
 

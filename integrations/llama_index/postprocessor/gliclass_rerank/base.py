@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Any
 
@@ -25,7 +26,8 @@ class GLiClassRerank(BaseNodePostprocessor):
     """Keeps the nodes that answer the query best, for instance in a query engine.
 
     Nodes come back best first, with their relevance as score. The model is loaded at first use;
-    postprocessors of the same checkpoint share its weights.
+    postprocessors of the same checkpoint share its weights, so instead of changing the options that
+    choose the model (model to revision), which are read once, make another postprocessor.
 
     Args:
         model: A hub name, a local folder, a ready ``GLiClassReranker``, or None for the model
@@ -37,8 +39,8 @@ class GLiClassRerank(BaseNodePostprocessor):
         max_length: Tokens of query and node together; None for the checkpoint's own value.
         revision: Branch, tag or commit on the hub.
         metadata_mode: Which metadata the model reads in front of the text.
-        keep_retrieval_score: Whether nodes come back as copies with the retriever's score in
-            ``metadata["retrieval_score"]``, which neither embeddings nor language models see.
+        keep_retrieval_score: Whether nodes come back as copies with the score that they came with
+            in ``metadata["retrieval_score"]``, which neither embeddings nor language models see.
         callback_manager: LlamaIndex's own.
 
     Raises:
@@ -67,7 +69,7 @@ class GLiClassRerank(BaseNodePostprocessor):
 
     def __init__(
         self,
-        model: str | GLiClassReranker | None = None,
+        model: str | os.PathLike[str] | GLiClassReranker | None = None,
         top_n: int | None = 3,
         score_threshold: float | None = None,
         device: str | None = None,
@@ -103,7 +105,10 @@ class GLiClassRerank(BaseNodePostprocessor):
         if query_bundle is None:
             raise ValueError("there is no query: give query_bundle or query_str.")
         query = query_bundle.query_str
-        check_query("query", query)  # before the start event: it must not stay without an end
+        # Before the start event: it must not stay without an end.
+        check_query("query", query)
+        check_count("top_n", self.top_n)
+        check_threshold("score_threshold", self.score_threshold)
         if not nodes:
             return []
         texts = [node.node.get_content(metadata_mode=self.metadata_mode) for node in nodes]

@@ -2,16 +2,17 @@
 
 import asyncio
 import inspect
-import math
+import os
 from dataclasses import replace
 from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
+from haystack_integrations.components.rankers.gliclass_rerank.documents import logit, without_duplicates
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.adapter import LazyReranker
-from gliclass_rerank.validation import Dtype, check_count, check_query, check_threshold
+from gliclass_rerank.validation import Dtype, check_count, check_query, check_texts, check_threshold
 
 
 @component
@@ -22,8 +23,7 @@ class GLiClassRanker:
     weights. Of documents with the same id the one with the highest score is ranked.
 
     Args:
-        model: A hub name, a local folder, a ready ``GLiClassReranker``, or None for the model
-            inside the package.
+        model: Hub name, folder or a ready ``GLiClassReranker``; None for the model in the package.
         device: Where the model runs, a single device; None for the best there is.
         token: Access token for the hub.
         top_k: How many documents to keep, at least 1.
@@ -34,8 +34,10 @@ class GLiClassRanker:
         revision: Branch, tag or commit on the hub.
         meta_fields_to_embed: Metadata that the model reads in front of the content.
         embedding_separator: What stands between those and the content.
-        query_prefix: Put in front of the query; query_suffix, document_prefix and document_suffix
-            likewise.
+        query_prefix: Put in front of the query.
+        query_suffix: Put behind the query.
+        document_prefix: Put in front of each document's text.
+        document_suffix: Put behind each document's text.
         scale_score: Whether scores are in [0, 1]; otherwise they are the model's logits, up to
             about 36, where the score cannot be told from 1.
 
@@ -52,7 +54,7 @@ class GLiClassRanker:
 
     def __init__(
         self,
-        model: str | GLiClassReranker | None = None,
+        model: str | os.PathLike[str] | GLiClassReranker | None = None,
         *,
         device: ComponentDevice | None = None,
         token: Secret | None = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False),  # noqa: B008
@@ -70,6 +72,9 @@ class GLiClassRanker:
         scale_score: bool = True,
     ) -> None:
         _check(top_k, score_threshold)
+        for name, value, kind in (("device", device, ComponentDevice), ("token", token, Secret)):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"{name} is {type(value).__name__}, expected a {kind.__name__} or None.")
         self._reranker = LazyReranker(
             model,
             device=None if device is None else device.to_torch_str(),
@@ -86,7 +91,7 @@ class GLiClassRanker:
         self.dtype = options.dtype
         self.max_length = options.max_length
         self.revision = options.revision
-        self.meta_fields_to_embed = meta_fields_to_embed or []
+        self.meta_fields_to_embed = check_texts("meta_fields_to_embed", meta_fields_to_embed or [])
         self.embedding_separator = embedding_separator
         self.query_prefix = query_prefix
         self.query_suffix = query_suffix
@@ -96,7 +101,7 @@ class GLiClassRanker:
 
     def warm_up(self) -> None:
         """Load the model, if it is not loaded yet."""
-        self._reranker.load(self.token.resolve_value() if self.token else None)
+        self._reranker.load(self.token.resolve_value if self.token else lambda: None)
 
     async def warm_up_async(self) -> None:
         """``warm_up`` in a worker thread: the event loop goes on meanwhile."""
@@ -104,7 +109,7 @@ class GLiClassRanker:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that ``from_dict`` makes an equal ranker of; a token is named by its variable."""
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]  # each is kept under its own name
+        names = list(inspect.signature(GLiClassRanker.__init__).parameters)[1:]  # each is kept under its own name
         return default_to_dict(self, **{name: getattr(self, name) for name in names})
 
     @classmethod
@@ -126,23 +131,23 @@ class GLiClassRanker:
         Args:
             query: The question or search words.
             documents: The retrieved documents; they are not changed.
-            top_k: Instead of the ranker's own, unless None.
-            score_threshold: Instead of the ranker's own, unless None.
-            scale_score: Instead of the ranker's own, unless None.
+            top_k: Goes before the ranker's own, unless None.
+            score_threshold: Likewise.
+            scale_score: Likewise.
 
         Returns:
             ``documents``: copies of the best ones, best first; those of equal score in input order.
 
         Raises:
-            ValueError: The query is empty or leaves no room for a document, an option is out of
-                range, or the model cannot be loaded.
+            ValueError: The query is empty or too long, an option is out of range, or the model
+                cannot be loaded.
         """
         top_k = self.top_k if top_k is None else top_k
         score_threshold = self.score_threshold if score_threshold is None else score_threshold
         scale_score = self.scale_score if scale_score is None else scale_score
         _check(top_k, score_threshold)
         check_query("query", query)
-        documents = _without_duplicates(documents)
+        documents = without_duplicates(documents)
         if documents:
             self.warm_up()
         hits = self._reranker.rank(
@@ -151,11 +156,8 @@ class GLiClassRanker:
             top_k=top_k,
             threshold=score_threshold,
         )
-        return {
-            "documents": [
-                replace(documents[hit.index], score=hit.score if scale_score else _logit(hit.score)) for hit in hits
-            ]
-        }
+        scores = [hit.score if scale_score else logit(hit.score) for hit in hits]
+        return {"documents": [replace(documents[hit.index], score=s) for hit, s in zip(hits, scores, strict=True)]}
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -180,21 +182,3 @@ def _check(top_k: int, score_threshold: float | None) -> None:
         raise ValueError("top_k is None, expected an int of at least 1.")
     check_count("top_k", top_k)
     check_threshold("score_threshold", score_threshold)
-
-
-def _without_duplicates(documents: list[Document]) -> list[Document]:
-    """One document for each id, the one with the highest score, where the id first stood."""
-    best: dict[str, Document] = {}
-    for document in documents:
-        if document.id not in best or _retrieved(document) > _retrieved(best[document.id]):
-            best[document.id] = document
-    return list(best.values())
-
-
-def _retrieved(document: Document) -> float:
-    return -math.inf if document.score is None else document.score
-
-
-def _logit(score: float) -> float:
-    inside = min(max(score, 5e-324), 1 - 2**-53)  # at 0 and 1 themselves it would be endless
-    return math.log(inside) - math.log1p(-inside)
