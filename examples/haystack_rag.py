@@ -43,7 +43,7 @@ def main(question: str) -> None:
         print(f"  {document.id:>4}  {document.score:.3f}  {shorten(document.content, 90)}")
     print(f"\nthe prompt:\n{shorten(outputs['prompt']['prompt'], 300)}")
     again = Pipeline.loads(pipeline.dumps())
-    print(f"\nsaved as YAML and loaded again: {again.get_component('ranker').to_dict()['type'].rsplit('.', 1)[1]}")
+    print(f"\nsaved as YAML and loaded again: {type(again.get_component('ranker')).__name__}")
 
 
 if __name__ == "__main__":
