@@ -53,9 +53,9 @@ def test_order_and_scores_are_those_of_rank_on_the_written_corpus(
     harness: Any, rank: Any, embedded: GLiClassReranker
 ) -> None:
     items = [Item(text, str(i)) for i, text in enumerate(TEXTS)]
-    for question in QUESTIONS[:5]:
-        expected = [(str(hit.index), hit.score) for hit in embedded.rank(question, TEXTS, top_k=10)]
-        assert [(item.id, item.score) for item in rank(items, question, **{harness.top: 10})] == expected
+    for question in QUESTIONS[:2]:
+        expected = [(str(hit.index), hit.score) for hit in embedded.rank(question, TEXTS, top_k=72)]
+        assert [(item.id, item.score) for item in rank(items, question, **{harness.top: 72})] == expected
 
 
 def test_ids_text_and_metadata_survive_and_scores_are_floats(rank: Any) -> None:

@@ -17,13 +17,17 @@ from tests.written_corpus import IDS, TEXTS, qrels, rows
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize(("name", "least", "of"), [("test", 9, 10), ("all", 60, 72)])
-def test_the_first_hit_is_the_expected_passage(name: str, least: int, of: int, embedded: GLiClassReranker) -> None:
-    expected = qrels(name)
+@pytest.mark.slow
+def test_the_first_hit_is_the_expected_passage_for_nine_of_ten_questions(embedded: GLiClassReranker) -> None:
+    expected = qrels("test")
     questions = {row["_id"]: row["text"] for row in rows("queries.jsonl")}
     hits = {q: IDS[embedded.rank(questions[q], TEXTS, top_k=1)[0].index] for q in expected}
     wrong = [questions[q] for q in expected if hits[q] != expected[q]]
-    assert len(expected) == of and of - len(wrong) >= least, wrong
+    assert len(TEXTS) >= 60 and len(expected) == 10 and len(wrong) <= 1, wrong
+
+
+def test_the_test_questions_are_every_seventh_of_those_written_before_any_model_saw_them() -> None:
+    assert list(qrels("test").items()) == list(qrels("all").items())[6::7]
 
 
 def test_the_official_library_gives_the_embedded_model_the_same_scores(embedded: GLiClassReranker) -> None:
@@ -46,6 +50,7 @@ def test_keyword_search_finds_by_words_and_reads_nothing_else_into_them() -> Non
     assert KeywordIndex(["a \ud800 sky"]).search("sky \udfff", top_k=1) == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
