@@ -8,11 +8,16 @@ from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
-from haystack_integrations.components.rankers.gliclass_rerank.documents import logit, without_duplicates
+from haystack_integrations.components.rankers.gliclass_rerank.haystack_conventions import (
+    check_limits,
+    join_content,
+    logit,
+    without_duplicates,
+)
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.adapter import LazyReranker
-from gliclass_rerank.validation import Dtype, check_count, check_query, check_texts, check_threshold
+from gliclass_rerank.validation import Dtype, check_query, check_texts
 
 
 @component
@@ -71,17 +76,12 @@ class GLiClassRanker:
         document_suffix: str = "",
         scale_score: bool = True,
     ) -> None:
-        _check(top_k, score_threshold)
+        check_limits(top_k, score_threshold)
         for name, value, kind in (("device", device, ComponentDevice), ("token", token, Secret)):
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"{name} is {type(value).__name__}, expected a {kind.__name__} or None.")
-        self._reranker = LazyReranker(
-            model,
-            device=None if device is None else device.to_torch_str(),
-            dtype=dtype,
-            max_length=max_length,
-            revision=revision,
-        )
+        where = None if device is None else device.to_torch_str()
+        self._reranker = LazyReranker(model, device=where, dtype=dtype, max_length=max_length, revision=revision)
         options = self._reranker.options
         self.model = options.model
         self.device = ComponentDevice.from_str(options.device) if options.device else None
@@ -93,10 +93,8 @@ class GLiClassRanker:
         self.revision = options.revision
         self.meta_fields_to_embed = check_texts("meta_fields_to_embed", meta_fields_to_embed or [])
         self.embedding_separator = embedding_separator
-        self.query_prefix = query_prefix
-        self.query_suffix = query_suffix
-        self.document_prefix = document_prefix
-        self.document_suffix = document_suffix
+        self.query_prefix, self.query_suffix = query_prefix, query_suffix
+        self.document_prefix, self.document_suffix = document_prefix, document_suffix
         self.scale_score = scale_score
 
     def warm_up(self) -> None:
@@ -145,17 +143,15 @@ class GLiClassRanker:
         top_k = self.top_k if top_k is None else top_k
         score_threshold = self.score_threshold if score_threshold is None else score_threshold
         scale_score = self.scale_score if scale_score is None else scale_score
-        _check(top_k, score_threshold)
+        check_limits(top_k, score_threshold)
         check_query("query", query)
         documents = without_duplicates(documents)
         if documents:
             self.warm_up()
-        hits = self._reranker.rank(
-            f"{self.query_prefix}{query}{self.query_suffix}",
-            [self._text(document) for document in documents],
-            top_k=top_k,
-            threshold=score_threshold,
-        )
+        contents = (join_content(d, self.meta_fields_to_embed, self.embedding_separator) for d in documents)
+        texts = [f"{self.document_prefix}{content}{self.document_suffix}" for content in contents]
+        query = f"{self.query_prefix}{query}{self.query_suffix}"
+        hits = self._reranker.rank(query, texts, top_k=top_k, threshold=score_threshold)
         scores = [hit.score if scale_score else logit(hit.score) for hit in hits]
         return {"documents": [replace(documents[hit.index], score=s) for hit, s in zip(hits, scores, strict=True)]}
 
@@ -170,15 +166,3 @@ class GLiClassRanker:
     ) -> dict[str, list[Document]]:
         """``run`` in a worker thread: the event loop goes on meanwhile."""
         return await asyncio.to_thread(self.run, query, documents, top_k, score_threshold, scale_score)
-
-    def _text(self, document: Document) -> str:
-        fields = (document.meta.get(name) for name in self.meta_fields_to_embed)
-        parts = [str(value) for value in fields if value is not None] + [document.content or ""]
-        return f"{self.document_prefix}{self.embedding_separator.join(parts)}{self.document_suffix}"
-
-
-def _check(top_k: int, score_threshold: float | None) -> None:
-    if top_k is None:
-        raise ValueError("top_k is None, expected an int of at least 1.")
-    check_count("top_k", top_k)
-    check_threshold("score_threshold", score_threshold)
