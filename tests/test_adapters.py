@@ -49,6 +49,7 @@ def rank(harness: Any) -> Any:
     return run
 
 
+@pytest.mark.slow
 def test_order_and_scores_are_those_of_rank_on_the_written_corpus(
     harness: Any, rank: Any, embedded: GLiClassReranker
 ) -> None:
