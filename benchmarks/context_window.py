@@ -22,30 +22,22 @@ from rich.table import Table
 from benchmarks.collection import Collection, read_collection
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker, RankedPassage, fill_context
+from gliclass_rerank.context import estimate_tokens
 
 CANDIDATES = 20
 BUDGETS = (0.1, 0.2, 0.4)
 THRESHOLDS = (0.3, 0.5, 0.7)
 
 
-def count_tokens(text: str) -> int:
-    """Tokens as four characters each: the same for both orders, so that only their ratio matters."""
-    return -(-len(text) // 4)
-
-
 def keep_by_rule(hits: list[RankedPassage], first_stage: list[RankedPassage]) -> dict[str, list[RankedPassage]]:
     """What each way of filtering keeps of one question's candidates."""
-    total = sum(count_tokens(hit.text) for hit in first_stage)
+    total = sum(estimate_tokens(hit.text) for hit in first_stage)
     kept = {}
     for budget in BUDGETS:
         for name, ordered in (("first stage", first_stage), ("reranked", hits)):
-            kept[f"{name}, {budget:.0%} of the tokens"] = fill_context(
-                ordered, max(1, int(total * budget)), count_tokens=count_tokens
-            )
+            kept[f"{name}, {budget:.0%} of the tokens"] = fill_context(ordered, max(1, int(total * budget)))
     for threshold in THRESHOLDS:
-        kept[f"reranked, score >= {threshold}"] = fill_context(
-            hits, max(1, total), threshold=threshold, count_tokens=count_tokens
-        )
+        kept[f"reranked, score >= {threshold}"] = fill_context(hits, max(1, total), threshold=threshold)
     return kept
 
 
@@ -64,9 +56,9 @@ def measure(collections: Sequence[Collection], reranker: GLiClassReranker) -> li
                 continue
             passages = [collection.passages[i] for i in ids]
             first_stage = [RankedPassage(i, 1.0, passage, False) for i, passage in enumerate(passages)]
-            total = sum(map(count_tokens, passages))
+            total = sum(map(estimate_tokens, passages))
             for rule, kept in keep_by_rule(reranker.rank(text, passages), first_stage).items():
-                tokens.setdefault(rule, []).append(sum(count_tokens(hit.text) for hit in kept) / total)
+                tokens.setdefault(rule, []).append(sum(estimate_tokens(hit.text) for hit in kept) / total)
                 answers.setdefault(rule, []).append(any(hit.text in relevant for hit in kept))
     return [
         {

@@ -43,7 +43,7 @@ def fill_context(
         raise TypeError("token_budget is None, expected an int of at least 1.")
     check_count("token_budget", token_budget)
     check_threshold("threshold", threshold)
-    count = count_tokens or _estimate
+    count = count_tokens or estimate_tokens
     kept: dict[str, RankedPassage] = {}
     left = token_budget
     for hit in hits:
@@ -56,5 +56,14 @@ def fill_context(
     return list(kept.values())
 
 
-def _estimate(text: str) -> int:
+def estimate_tokens(text: str) -> int:
+    """Tokens of an English text where no tokenizer is at hand: four characters each.
+
+    Args:
+        text: The text.
+
+    Example:
+        >>> estimate_tokens("nine char")
+        3
+    """
     return -(-len(text) // 4)

@@ -9,7 +9,7 @@ import asyncio
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from gliclass_rerank.validation import Dtype, check_count, check_query, check_texts, check_threshold
@@ -313,10 +313,4 @@ def _sigmoid(logit: float) -> float:
 
 
 def _from_options(cls: type[GLiClassReranker], options: RerankerOptions) -> GLiClassReranker:
-    return cls.from_pretrained(
-        options.model,
-        device=options.device,
-        dtype=options.dtype,
-        max_length=options.max_length,
-        revision=options.revision,
-    )
+    return cls.from_pretrained(**asdict(options))
