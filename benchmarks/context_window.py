@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.collection import Collection, read_collection
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker, RankedPassage, fill_context
 from gliclass_rerank.context import estimate_tokens
+from gliclass_rerank.evaluation import Collection, read_collection
 
 CANDIDATES = 20
 BUDGETS = (0.1, 0.2, 0.4)
@@ -75,10 +75,10 @@ def main() -> None:
     """Measure, print a table and write results/context_window.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collections", type=Path, nargs="+")
-    parser.add_argument("--queries", type=int, default=0, help="how many of each, drawn at random; 0 for all")
+    parser.add_argument("--queries", type=int, help="how many of each, drawn at random; all without it")
     options = parser.parse_args()
     reranker = GLiClassReranker.from_pretrained()
-    rows = measure([read_collection(folder, "test", options.queries, 0) for folder in options.collections], reranker)
+    rows = measure([read_collection(folder, queries=options.queries) for folder in options.collections], reranker)
     table = Table(*rows[0], title=f"filtering {CANDIDATES} candidates")
     for row in rows:
         table.add_row(row["rule"], str(row["questions"]), f"{row['tokens kept']:.1%}", f"{row['answers kept']:.1%}")

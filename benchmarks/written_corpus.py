@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.collection import read_jsonl, read_qrels
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.beir_files import read_passages, read_qrels, read_queries
 from gliclass_rerank.keyword_index import KeywordIndex
 
 CORPUS = Path(__file__).parent.parent / "examples" / "corpus"
@@ -27,21 +27,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="hub name or folder; the embedded model without it")
     options = parser.parse_args()
-    corpus = read_jsonl(CORPUS / "corpus.jsonl")
-    ids = [row["_id"] for row in corpus]
-    passages = [f"{row['title']} {row['text']}" for row in corpus]
-    questions = {row["_id"]: row["text"] for row in read_jsonl(CORPUS / "queries.jsonl")}
+    corpus, questions = read_passages(CORPUS / "corpus.jsonl"), read_queries(CORPUS / "queries.jsonl")
+    ids, passages = list(corpus), list(corpus.values())
     index = KeywordIndex(passages)
     reranker = GLiClassReranker.from_pretrained(options.model, dtype="float32")
     console = Console(stderr=True)
     rows = []
     for path in sorted((CORPUS / "qrels").glob("*.tsv")):
-        expected = read_qrels(path)
+        expected = read_qrels(path, questions, corpus)
         right = {"BM25": 0, "model": 0}
-        for question, passage, _ in track(expected, path.stem, console=console, disable=not console.is_terminal):
-            right["BM25"] += [ids[i] for i in index.search(questions[question], top_k=1)] == [passage]
+        for question in track(expected, path.stem, console=console, disable=not console.is_terminal):
+            right["BM25"] += any(ids[i] in expected[question] for i in index.search(questions[question], top_k=1))
             [hit] = reranker.rank(questions[question], passages, top_k=1)
-            right["model"] += ids[hit.index] == passage
+            right["model"] += ids[hit.index] in expected[question]
         rows.append({"set": path.stem, "questions": len(expected), **right})
     table = Table("set", "questions", "BM25", "model", title="first hit is the expected passage")
     for row in rows:

@@ -74,7 +74,7 @@ def load_checkpoint(
         True
     """
     name = "the embedded model" if model is None else os.fspath(model)
-    folder = EMBEDDED if model is None else _find(name, revision, token)
+    folder = EMBEDDED if model is None else find_checkpoint(name, revision=revision, token=token)
     try:
         config = GLiClassConfig.from_dict(_read_json(folder / "config.json"))
         tokenizer = _load_tokenizer(folder, config)
@@ -124,7 +124,22 @@ def save_checkpoint(
     tokenizer.save_pretrained(folder)
 
 
-def _find(name: str, revision: str | None, token: str | None) -> Path:
+def find_checkpoint(model: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None) -> Path:
+    """The folder of a checkpoint, GLiClass's or another, fetched from the hub if need be.
+
+    Args:
+        model: A local folder or a hub name.
+        revision: See ``load_checkpoint``.
+        token: See there.
+
+    Raises:
+        CheckpointError: Not found.
+
+    Example:
+        >>> find_checkpoint(EMBEDDED) == EMBEDDED
+        True
+    """
+    name = os.fspath(model)
     way_out = "Check the name, give a local folder, or leave the model out to use the embedded one."
     try:
         path = Path(name).expanduser()
@@ -143,6 +158,22 @@ def _find(name: str, revision: str | None, token: str | None) -> Path:
         raise CheckpointError(
             f"cannot get {name!r} from the hub, and it is not in the local cache: {_first_line(error)} {way_out}"
         ) from error
+
+
+def is_gliclass(model: str | os.PathLike[str]) -> bool:
+    """Whether a checkpoint is GLiClass's, and not a bare encoder.
+
+    Args:
+        model: A local folder or a hub name.
+
+    Raises:
+        CheckpointError: Not found, or without a config.json.
+
+    Example:
+        >>> is_gliclass(EMBEDDED)
+        True
+    """
+    return _read_json(find_checkpoint(model) / "config.json").get("model_type") == "GLiClass"
 
 
 def _first_line(error: BaseException) -> str:

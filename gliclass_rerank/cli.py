@@ -1,90 +1,19 @@
-"""The command line: ``gliclass-rerank rank "question" FILE``."""
+"""The command line: ``gliclass-rerank rank "question" FILE``, ``gliclass-rerank eval COLLECTION``."""
 
 from __future__ import annotations
 
-import json
-import sys
-import unicodedata
-from typing import Annotated, Any
-
 import typer
-from rich.console import Console
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
-from gliclass_rerank.passage_files import Layout, SourcedPassage, read_passages
-from gliclass_rerank.reranker import GLiClassReranker, RankedPassage
+from gliclass_rerank.commands.calibrate import calibrate
+from gliclass_rerank.commands.evaluate import evaluate
+from gliclass_rerank.commands.rank import rank
+from gliclass_rerank.commands.train import train
 
 app = typer.Typer(help="Rerank passages with GLiClass.", no_args_is_help=True, add_completion=False)
-_errors = Console(stderr=True)
-_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # would turn a table's columns round
-
-
-@app.callback()
-def _main() -> None:
-    """Rerank passages with GLiClass."""  # with one command, typer would drop its name without this
-
-
-@app.command()
-def rank(
-    question: Annotated[str, typer.Argument(help="The question or search words.")],
-    files: Annotated[list[str], typer.Argument(help="Files of passages; - for standard input.", metavar="FILE...|-")],
-    top_k: Annotated[int | None, typer.Option(min=1, help="Passages to keep.")] = None,
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score to keep.")] = None,
-    model: Annotated[str | None, typer.Option(help="Hub name or folder; the embedded model without it.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is without it.")] = None,
-    layout: Annotated[Layout, typer.Option(help="How the files hold passages; auto goes by the name.")] = Layout.AUTO,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as when the output is no terminal.")] = False,
-) -> None:
-    """Rank the passages in FILES against QUESTION.
-
-    JSON lines (.jsonl) with a "text" each, text and Markdown files (.txt, .md) split into
-    paragraphs, and anything else one passage a line.
-    """
-    try:
-        passages = [passage for file in files for passage in read_passages(file, layout)]
-        with _errors.status("ranking", spinner="dots"):
-            reranker = GLiClassReranker.from_pretrained(model, device=device)
-            hits = reranker.rank(question, [p.text for p in passages], top_k=top_k, threshold=threshold)
-    except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
-        _errors.print(Text(f"error: {_printable(str(error), _errors.encoding)}", style="red"), soft_wrap=True)
-        raise typer.Exit(2) from error
-    console = Console()
-    if as_json or not console.is_terminal:
-        json.dump([_as_dict(i, hit, passages) for i, hit in enumerate(hits, 1)], sys.stdout, indent=1)
-        sys.stdout.write("\n")
-    else:
-        console.print(_as_table(hits, console.encoding))
-    cut = sum(hit.truncated for hit in hits)
-    if cut:
-        _errors.print(f"note: {cut} of these passages were cut to {reranker.max_length} tokens", style="yellow")
-
-
-def _as_dict(place: int, hit: RankedPassage, passages: list[SourcedPassage]) -> dict[str, Any]:
-    return {
-        "rank": place,
-        "score": round(hit.score, 6),
-        "index": hit.index,
-        "source": passages[hit.index].source,
-        "truncated": hit.truncated,
-        "text": hit.text,
-    }
-
-
-def _as_table(hits: list[RankedPassage], encoding: str) -> Table:
-    table = Table("rank", "score", "", "passage", box=None, pad_edge=False)
-    for place, hit in enumerate(hits, 1):
-        bar = ProgressBar(total=1, completed=hit.score, width=10)
-        # Text, not str: a passage is never read as markup.
-        table.add_row(str(place), f"{hit.score:.3f}", bar, Text(_printable(hit.text, encoding)))
-    return table
-
-
-def _printable(text: str, encoding: str) -> str:
-    """The text on one line, as the terminal can show it, without characters that would steer the terminal."""
-    line = "".join(c for c in " ".join(text.split()) if unicodedata.category(c) != "Cc" and c not in _DIRECTIONS)
-    return line.encode(encoding, "replace").decode(encoding)
+app.command("rank")(rank)
+app.command("eval")(evaluate)
+app.command("train")(train)
+app.command("calibrate")(calibrate)
 
 
 def main() -> None:

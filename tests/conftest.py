@@ -47,3 +47,11 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
         return written[key]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A collection that a tiny model can learn."""
+    from tests.colors import write_colors
+
+    return write_colors(tmp_path_factory.mktemp("collections") / "colors")

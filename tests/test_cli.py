@@ -9,7 +9,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gliclass_rerank import RankedPassage
-from gliclass_rerank.cli import _as_table, app
+from gliclass_rerank.cli import app
+from gliclass_rerank.commands.rank import _as_table
 from gliclass_rerank.passage_files import Layout, read_passages
 
 QUESTION = "How do plants make sugar?"

@@ -1,31 +1,24 @@
-"""Questions and passages become groups: some passages, some questions, and who answers whom.
+"""Read what a model is trained on: collections in BEIR layout, and JSON lines.
 
-A group is what the model is trained on at a time. All its passages get the same labels, so the
-loss can compare labels within a passage as well as passages under a label, which is what
-reranking does.
+Everything becomes one ``TrainingData``: passages, questions that some of them answer, and texts
+with labels.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import random
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate, islice
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from gliclass_rerank.keyword_index import KeywordIndex
-from gliclass_rerank.training.teacher import Teacher
+from gliclass_rerank.beir_files import read_json_lines, read_qrels, read_rows
 
-_PASSAGES = 6  # of a group at most, a near miss aside
-_MOST_QUESTIONS = 6  # of a group
-_CANDIDATES = 24  # hits of BM25, and of the teacher, from which hard negatives are drawn
-_MOST_WORDS = 150  # of a passage; longer ones are cropped around the answer
-_FEWEST_WORDS = 30  # of a crop
-_QUESTION_WORDS = 60  # of a group's questions together, so that room for the passage is left
-_QUESTION_KINDS = ("what", "who", "when", "where", "which", "why", "how")
+# What a row's "label" may say; other words than these are refused, so that no typo turns into a no.
+_YES = ("entailment", "true", "yes", "1")
+_NO = ("contradiction", "neutral", "not_entailment", "false", "no", "0", "unknown", "uncertain")
+_ROW_KINDS = '{"query", "positives", "negatives"}, {"text", "true_labels", "all_labels"} or {"text", "query", "label"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,213 +28,191 @@ class Passage:
     title: str
     text: str
 
+    @property
+    def whole(self) -> str:
+        """Title and text, as a reader sees them."""
+        return f"{self.title} {self.text}".strip()
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, the positions of the passages that answer it, and the answers' words if known."""
+    """A question and what is known of its passages.
+
+    Attributes:
+        text: The question.
+        passages: Positions of the passages that answer it.
+        answers: The answers' words in lower case, if known.
+        negatives: Positions of passages that are known not to answer it.
+        source: The folder or file that it comes from.
+    """
 
     text: str
     passages: tuple[int, ...]
-    answers: tuple[str, ...]
-    collection: str = ""
+    answers: tuple[str, ...] = ()
+    negatives: tuple[int, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Passages and questions, and what is known of passage p and question q.
+class LabelledText:
+    """A text, labels, and for each whether it holds of the text."""
 
-    ``targets[p][q]`` is 1 where p answers q; ``similarities[p][q]`` is what the teacher finds, if there is one.
-    """
-
-    passages: list[str]
-    questions: list[str]
-    targets: list[list[int]]
-    similarities: list[list[float]] | None
+    text: str
+    labels: tuple[str, ...]
+    targets: tuple[int, ...]
+    source: str = ""
 
 
-def read_collection(folder: str | os.PathLike[str], split: str = "train") -> tuple[list[Passage], list[Question]]:
-    """Read a collection in BEIR layout (corpus.jsonl, queries.jsonl, qrels/<split>.tsv).
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """All that a model is trained on; the questions' positions point into ``passages``."""
+
+    passages: list[Passage] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
+    texts: list[LabelledText] = field(default_factory=list)
+
+
+def read_data(sources: Iterable[str | os.PathLike[str]], *, exclude: Collection[str] = ()) -> TrainingData:
+    """Read collections in BEIR layout and files of JSON lines, into one.
+
+    A folder holds corpus.jsonl, queries.jsonl and qrels/train.tsv; a query may have ``answers``, a
+    list of the words that make a passage answer it. The rows of a file are of one of three kinds::
+
+        {"query": "…", "positives": ["passage", …], "negatives": ["passage", …]}
+        {"text": "…", "true_labels": ["…", …], "all_labels": ["…", …]}
+        {"text": "…", "query": "…", "label": true}
+
+    The second is the official library's; the third may say "entailment", "neutral" and the like.
 
     Args:
-        folder: The collection.
-        split: Which qrels.
-
-    Returns:
-        Passages, and one question for each query with passages of positive relevance.
+        sources: Folders and files.
+        exclude: Ids of a collection's passages to leave out; a question goes with its last passage.
 
     Raises:
         OSError: A file is missing.
-        ValueError: A line is not JSON, or the qrels name an unknown id.
+        ValueError: A line is not what it should be, or there is nothing to train on; the message
+            names file and line.
 
     Example:
-        >>> passages, questions = read_collection("squad_train")  # doctest: +SKIP
+        >>> read_data(["squad_train", "pairs.jsonl"])  # doctest: +SKIP
     """
-    folder = Path(folder)
-    rows = _read_jsonl(folder / "corpus.jsonl")
-    place = {row["_id"]: i for i, row in enumerate(rows)}
-    queries = {row["_id"]: row for row in _read_jsonl(folder / "queries.jsonl")}
-    answering: dict[str, list[int]] = defaultdict(list)
-    lines = (folder / "qrels" / f"{split}.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    for line in lines:
-        query_id, passage_id, relevance = line.split("\t")
-        if query_id not in queries or passage_id not in place:
-            raise ValueError(f"{folder}: qrels name {query_id!r} and {passage_id!r}, at least one of them unknown.")
-        if float(relevance) > 0:
-            answering[query_id].append(place[passage_id])
-    questions = []
-    for query_id, positions in answering.items():
-        answers = tuple(answer.lower() for answer in queries[query_id].get("answers", ()) if answer)
-        questions.append(Question(queries[query_id]["text"], tuple(positions), answers, folder.name))
-    return [Passage(row.get("title") or "", row["text"]) for row in rows], questions
+    data = TrainingData()
+    for source in map(Path, sources):
+        if source.is_dir():
+            _add_collection(data, source, set(exclude))
+        else:
+            _add_rows(data, source)
+    if not data.questions and not data.texts:
+        raise ValueError("the data holds no question with a passage that answers it, and no text with labels.")
+    return data
 
 
-def _read_jsonl(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-class GroupSampler:
-    """Draws groups from collections.
-
-    Half the groups hold a single question, the way the model is used; the others up to six. A
-    group's passages are the one that answers its first question, four hard negatives among BM25's
-    hits that do not contain the answer (with a teacher, two of them among its hits), and a sibling
-    from the same title or any passage; fewer where nearly all passages contain the answer. To half
-    the groups comes a near miss: a stretch of the answering passage without the answer's words.
+def read_ids(files: Iterable[str | os.PathLike[str]]) -> set[str]:
+    """Ids, one a line, of some files.
 
     Args:
-        passages: All passages.
-        questions: All questions; their ``passages`` are positions in ``passages``.
-        teacher: Its vectors are in the same order as these.
+        files: The files.
 
     Raises:
-        ValueError: There is no question.
+        OSError: A file is missing.
+
+    Example:
+        >>> read_ids([])
+        set()
     """
-
-    def __init__(
-        self, passages: Sequence[Passage], questions: Sequence[Question], teacher: Teacher | None = None
-    ) -> None:
-        if not questions:
-            raise ValueError("there is no question with a passage that answers it.")
-        self._passages, self._questions, self._teacher = passages, questions, teacher
-        self._place = {question: i for i, question in enumerate(questions)}
-        self._by_passage: dict[int, list[Question]] = defaultdict(list)
-        for question in questions:
-            for position in question.passages:
-                self._by_passage[position].append(question)
-        self._by_title: dict[str, list[int]] = defaultdict(list)
-        for i, passage in enumerate(passages):
-            self._by_title[passage.title].append(i)
-        self._index = KeywordIndex(f"{passage.title} {passage.text}" for passage in passages)
-        kinds = [(question.collection, _kind(question.text)) for question in questions]
-        sizes = Counter(kinds)
-        self._weights = list(accumulate(sizes[kind] ** -0.5 for kind in kinds))
-
-    def draw(self, rng: random.Random) -> int:
-        """Choose a question; of a small collection, and of a rare kind (why, how), each is chosen more often.
-
-        Args:
-            rng: Decides which.
-
-        Returns:
-            Its position in the questions.
-        """
-        return rng.choices(range(len(self._questions)), cum_weights=self._weights)[0]
-
-    def sample(self, question: int, rng: random.Random) -> Group:
-        """Build a group around one question.
-
-        Args:
-            question: Its position in the questions.
-            rng: Decides everything that is drawn.
-        """
-        first = self._questions[question]
-        answering = rng.choice(first.passages)
-        chosen = [answering, *self._negatives(first, rng)]
-        questions = [first]
-        if rng.random() < 0.5:
-            others = [q for i in chosen for q in self._by_passage[i]] + rng.choices(self._questions, k=2)
-            # Left out are those that a passage seems to answer without being marked so.
-            fair = [q for q in dict.fromkeys(others) if q is not first and self._is_fair(q, chosen)]
-            questions += rng.sample(fair, min(len(fair), rng.randint(1, _MOST_QUESTIONS - 1)))
-        while len(questions) > 1 and sum(len(q.text.split()) for q in questions) > _QUESTION_WORDS:
-            questions.pop()
-        rng.shuffle(questions)
-        crops = [self._crop(i, first if i == answering else None, rng) for i in chosen]
-        if first.answers and rng.random() < 0.5:
-            near_miss = self._near_miss(answering, first, rng)
-            if near_miss:
-                chosen.append(answering)
-                crops.append(near_miss)
-        targets = [
-            [int(i in q.passages and _holds(crop, q)) for q in questions] for i, crop in zip(chosen, crops, strict=True)
-        ]
-        titles = (self._passages[i].title if rng.random() < 0.7 else "" for i in chosen)
-        texts = [f"{title} {crop}".strip() for title, crop in zip(titles, crops, strict=True)]
-        similarities = None
-        if self._teacher:
-            # Of whole passages: a near miss is drawn to the second place, in front of other passages.
-            similarities = self._teacher.similarities(chosen, [self._place[q] for q in questions])
-        return Group(texts, [_vary(q.text, rng) for q in questions], targets, similarities)
-
-    def _is_fair(self, question: Question, passages: Sequence[int]) -> bool:
-        return all(i in question.passages or not self._answers(question, i) for i in passages)
-
-    def _negatives(self, question: Question, rng: random.Random) -> list[int]:
-        found = [self._index.search(question.text, top_k=_CANDIDATES)]
-        if self._teacher:
-            found.append(self._teacher.nearest(self._place[question], _CANDIDATES))
-        hard: list[int] = []
-        for hits in found:
-            wrong = [i for i in hits if i not in hard and not self._answers(question, i)]
-            hard += rng.sample(wrong, min((_PASSAGES - 2) // len(found), len(wrong)))
-        siblings = self._by_title[self._passages[question.passages[0]].title]
-        # A few tries each: where the answer is a common word, nearly every passage holds it.
-        drawn = rng.choices(siblings, k=2) + rng.choices(range(len(self._passages)), k=_PASSAGES * 4)
-        if self._teacher and rng.random() < 0.5:
-            drawn.reverse()
-        others = (i for i in dict.fromkeys(drawn) if i not in hard and not self._answers(question, i))
-        return hard + list(islice(others, _PASSAGES - 1 - len(hard)))
-
-    def _answers(self, question: Question, passage: int) -> bool:
-        """Whether a passage answers a question, as far as anyone can tell."""
-        text = self._passages[passage].text.lower()
-        return passage in question.passages or any(answer in text for answer in question.answers)
-
-    def _crop(self, passage: int, question: Question | None, rng: random.Random) -> str:
-        """A stretch of a passage; one that holds an answer of the question, where that can be had."""
-        crops = _crops(self._passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS), rng)
-        return next((crop for crop in crops if question and _holds(crop, question)), crops[0])
-
-    def _near_miss(self, passage: int, question: Question, rng: random.Random) -> str | None:
-        """A stretch of a passage without any answer of the question, where that can be had."""
-        crops = _crops(self._passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS // 2), rng)
-        return next((crop for crop in crops if not _holds(crop, question)), None)
+    lines = (line.strip() for file in files for line in Path(file).read_text(encoding="utf-8").splitlines())
+    return {line for line in lines if line}
 
 
-def _crops(text: str, size: int, rng: random.Random) -> list[str]:
-    """Stretches of ``size`` words that cover a text, in random order; the text itself if it is no longer."""
-    words = text.split()
-    last = len(words) - size
-    if last <= 0:
-        return [text]
-    starts = [*range(0, last, max(1, size // 8)), last]
-    rng.shuffle(starts)
-    return [" ".join(words[start : start + size]) for start in starts]
+def _add_collection(data: TrainingData, folder: Path, exclude: set[str]) -> None:
+    place: dict[str, int | None] = {}  # None: excluded
+    for _, row in read_rows(folder / "corpus.jsonl"):
+        place[row["_id"]] = None if row["_id"] in exclude else len(data.passages)
+        if row["_id"] not in exclude:
+            data.passages.append(Passage(row.get("title") or "", row["text"]))
+    queries = {row["_id"]: (where, row) for where, row in read_rows(folder / "queries.jsonl")}
+    for query_id, judged in read_qrels(folder / "qrels" / "train.tsv", queries, place).items():
+        found = (place[passage_id] for passage_id, relevance in judged.items() if relevance > 0)
+        positions = tuple(position for position in found if position is not None)
+        where, row = queries[query_id]
+        answers = tuple(answer.lower() for answer in _texts(row, "answers", where) if answer)
+        if positions:
+            data.questions.append(Question(row["text"], positions, answers, source=folder.name))
 
 
-def _holds(text: str, question: Question) -> bool:
-    """Whether a text holds an answer of the question, as far as its words are known."""
-    return not question.answers or any(answer in text.lower() for answer in question.answers)
+def _add_rows(data: TrainingData, file: Path) -> None:
+    place: dict[str, int] = {}  # one passage of several rows is one passage
+    claims: dict[str, dict[str, int]] = defaultdict(dict)  # of one text
+
+    def add(passage: str) -> int:
+        if passage not in place:
+            place[passage] = len(data.passages)
+            data.passages.append(Passage("", passage))
+        return place[passage]
+
+    for where, row in read_json_lines(file):
+        if "positives" in row:
+            right, wrong = (tuple(map(add, _texts(row, key, where))) for key in ("positives", "negatives"))
+            if not right:
+                raise ValueError(f"{where}: positives is empty, expected at least one passage.")
+            query = _text(row, "query", where)
+            data.questions.append(Question(query, right, negatives=wrong, source=file.name))
+        elif "all_labels" in row:
+            labels, true = _texts(row, "all_labels", where), set(_texts(row, "true_labels", where))
+            claims[_text(row, "text", where)].update((label, int(label in true)) for label in {*labels, *true})
+        elif "label" in row:
+            claims[_text(row, "text", where)][_text(row, "query", where)] = _truth(row["label"], where)
+        else:
+            raise ValueError(f"{where}: keys {sorted(row)}, expected {_ROW_KINDS}.")
+    for text, truth in claims.items():
+        # Sorted: the order of a set differs from run to run.
+        ordered = sorted(truth.items())
+        labels, targets = [label for label, _ in ordered], [target for _, target in ordered]
+        data.texts.append(LabelledText(text, tuple(labels), tuple(targets), source=file.name))
 
 
-def _kind(question: str) -> str:
-    first = question.lower().split(maxsplit=1)[:1]
-    return first[0] if first and first[0] in _QUESTION_KINDS else "other"
+def _truth(label: object, where: str) -> int:
+    word = str(label).lower()
+    if word not in (*_YES, *_NO):
+        raise ValueError(f"{where}: label is {label!r}, expected true or false, or one of {', '.join(_YES + _NO)}.")
+    return int(word in _YES)
 
 
-def _vary(question: str, rng: random.Random) -> str:
-    """Write some questions as people type them: in lower case and without the question mark."""
-    question = " ".join(question.split()[:_QUESTION_WORDS])
-    typed = question.lower().rstrip(" ?")
-    return typed if typed and rng.random() < 0.3 else question
+def _texts(row: dict[str, Any], key: str, where: str) -> list[str]:
+    texts = row.get(key) or []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{where}: {key} is {texts!r}, expected a list of texts.")
+    return texts
+
+
+def _text(row: dict[str, Any], key: str, where: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: {key} is {value!r}, expected a text.")
+    return value
+
+
+def set_aside(data: TrainingData, count: int) -> tuple[TrainingData, Sequence[Question]]:
+    """Keep some questions out of training, to measure with; their passages stay.
+
+    Args:
+        data: The data; not changed.
+        count: How many questions; they are spread evenly over all of them.
+
+    Returns:
+        The data without these questions, and these questions.
+
+    Raises:
+        ValueError: No question would be left to train on.
+
+    Example:
+        >>> data = TrainingData([Passage("", "a")], [Question(str(i), (0,)) for i in range(6)])
+        >>> rest, aside = set_aside(data, 2)
+        >>> [question.text for question in aside], len(rest.questions)
+        (['0', '3'], 4)
+    """
+    if count and count >= len(data.questions):
+        raise ValueError(f"{count} questions to be set aside, but the data holds {len(data.questions)}.")
+    chosen = {i * len(data.questions) // count for i in range(count)}
+    left = [question for i, question in enumerate(data.questions) if i not in chosen]
+    return replace(data, questions=left), [data.questions[i] for i in sorted(chosen)]

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.modeling.heads import Projector
 from gliclass_rerank.prompt import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN
+from gliclass_rerank.training.encoders import load_encoder
 
 # GELU is nearly the identity for inputs well above zero: shift there, and back afterwards.
 _SHIFT = 4.0
@@ -27,30 +27,30 @@ _SCALE = 20.0  # logits lie within plus and minus this
 
 
 def start_from_encoder(folder: str | os.PathLike[str]) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
-    """Build a network around a BERT-family encoder.
+    """Build a network around an encoder.
 
     Args:
-        folder: A local folder with the encoder's config.json, model.safetensors and tokenizer.
+        folder: A local folder with the encoder's config.json, safetensors weights and tokenizer.
 
     Returns:
         The network and its tokenizer, extended by GLiClass's control tokens.
 
     Raises:
         OSError: A file is missing.
-        RuntimeError: The weights do not fit the config.
+        ValueError: The encoder is of a kind that GLiClass does not run on.
 
     Example:
         >>> network, tokenizer = start_from_encoder("all-MiniLM-L6-v2")  # doctest: +SKIP
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    encoder = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    known = encoder.vocab_size
+    bare = load_encoder(folder, torch.float32)
+    encoder = bare.config
     tokenizer.add_tokens([LABEL_TOKEN, TEXT_TOKEN, EXAMPLE_TOKEN], special_tokens=True)
     raw = {
         "model_type": "GLiClass",
         "encoder_model_name": Path(folder).name,  # the official library cannot load a config without it
         "encoder_config": {**encoder.to_diff_dict(), "model_type": encoder.model_type},
-        "vocab_size": max(known, len(tokenizer)),
+        "vocab_size": max(encoder.vocab_size, len(tokenizer)),
         "class_token_index": tokenizer.convert_tokens_to_ids(LABEL_TOKEN),
         "text_token_index": tokenizer.convert_tokens_to_ids(TEXT_TOKEN),
         "example_token_index": tokenizer.convert_tokens_to_ids(EXAMPLE_TOKEN),
@@ -64,20 +64,27 @@ def start_from_encoder(folder: str | os.PathLike[str]) -> tuple[GLiClassNetwork,
         "max_labels_alloc": "dynamic",
     }
     network = GLiClassNetwork(GLiClassConfig.from_dict(raw))
-    _load_encoder(network.encoder_model, load_file(Path(folder) / "model.safetensors"), known)
+    control_ids = [raw[f"{kind}_token_index"] for kind in ("class", "text", "example")]
+    _load_encoder(network.encoder_model, bare, control_ids)
     for projector in (network.text_projector, network.classes_projector):
         _start_as_identity(projector)
     return network, tokenizer
 
 
-def _load_encoder(encoder: PreTrainedModel, weights: dict[str, torch.Tensor], known: int) -> None:
-    """Load the encoder's weights; new tokens start at the mean of the known ones."""
-    weights = {k: v.float() for k, v in weights.items() if not k.endswith("position_ids")}
-    embeddings = cast("nn.Embedding", encoder.get_input_embeddings()).weight
-    name = next(key for key, parameter in encoder.named_parameters() if parameter is embeddings)
-    old = weights[name][:known]
-    new = old.mean(0, keepdim=True).repeat(len(embeddings) - known, 1)
-    encoder.load_state_dict({**weights, name: torch.cat([old, new])})
+@torch.no_grad()
+def _load_encoder(encoder: PreTrainedModel, bare: PreTrainedModel, control_ids: list[int]) -> None:
+    """Load the bare encoder's weights; control tokens start at the mean of all tokens."""
+    old = _embeddings(bare)
+    mean = old.mean(0, keepdim=True)
+    weights = bare.state_dict()
+    name = next(key for key, parameter in encoder.named_parameters() if parameter is _embeddings(encoder))
+    weights[name] = torch.cat([old, mean.repeat(len(_embeddings(encoder)) - len(old), 1)])
+    weights[name][control_ids] = mean
+    encoder.load_state_dict(weights)
+
+
+def _embeddings(encoder: PreTrainedModel) -> torch.Tensor:
+    return cast("nn.Embedding", encoder.get_input_embeddings()).weight
 
 
 @torch.no_grad()

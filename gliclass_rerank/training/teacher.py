@@ -11,9 +11,11 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 
 from gliclass_rerank.batching import plan_batches
+from gliclass_rerank.scorer import choose_device
+from gliclass_rerank.training.encoders import load_encoder
 
 _MAX_LENGTH = 256
 _TOKEN_BUDGET = 2048
@@ -68,15 +70,8 @@ def ask_teacher(
 @torch.inference_mode()
 def _encode(folder: str | os.PathLike[str], texts: Sequence[str]) -> Tensor:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    encoder = AutoModel.from_pretrained(
-        folder,
-        local_files_only=True,
-        trust_remote_code=False,
-        add_pooling_layer=False,
-        dtype=torch.bfloat16,
-        attn_implementation="eager",  # as fast as the fused one here, or faster
-    ).eval()
-    encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = load_encoder(folder, torch.bfloat16)
+    torch.nn.Module.to(encoder, choose_device(None))
     ids = tokenizer(list(texts), truncation=True, max_length=_MAX_LENGTH)["input_ids"]
     vectors = torch.empty(len(texts), encoder.config.hidden_size)
     console = Console(stderr=True)

@@ -1,0 +1,141 @@
+"""Does "nothing relevant" get a low score? AUROC of answerable questions against two kinds of others.
+
+    python -m benchmarks.answerability DATA [--model FOLDER] [--questions 500] [--threshold 0.5]
+
+DATA has corpus.jsonl, queries.jsonl and qrels/test.tsv, in which each question is judged against
+the one paragraph it was asked about: relevance 0 where that paragraph, near as it is, holds no
+answer. Answerable questions with their own paragraph are set against
+
+- the same questions with a random paragraph of another article,
+- unanswerable questions with their own paragraph: adversarial, since people wrote them to fit it.
+
+Precision, recall and F1 are those of keeping a pair at the threshold; positives and negatives are
+about as many. Prints a table and writes results/answerability.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
+from benchmarks.progress import progress
+from benchmarks.results_file import write_result
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.beir_files import read_qrels, read_queries, read_rows
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with the paragraph it was asked about and one of another article."""
+
+    text: str
+    own: str
+    other: str
+    answerable: bool
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What each kind of pair got."""
+
+    own: list[float]
+    other: list[float]
+    unanswerable: list[float]
+
+
+def read_questions(folder: Path, most: int) -> list[Question]:
+    """Answerable and unanswerable questions, ``most`` of each drawn at random; 0 for all."""
+    rng = random.Random(SEED)
+    corpus = {row["_id"]: row for _, row in read_rows(folder / "corpus.jsonl")}
+    passages = {key: f"{row['title']} {row['text']}" for key, row in corpus.items()}
+    elsewhere = {
+        title: [key for key, row in corpus.items() if row["title"] != title]
+        for title in {row["title"] for row in corpus.values()}
+    }
+    texts = read_queries(folder / "queries.jsonl")
+    judged = read_qrels(folder / "qrels" / "test.tsv", texts, passages)
+    questions = []
+    for answerable in (True, False):
+        pairs = [(q, own) for q, of_query in judged.items() for own, r in of_query.items() if (r > 0) == answerable]
+        if most:
+            pairs = rng.sample(pairs, min(most, len(pairs)))
+        for query, own in pairs:
+            other = rng.choice(elsewhere[corpus[own]["title"]])
+            questions.append(Question(texts[query], passages[own], passages[other], answerable))
+    return questions
+
+
+def score_questions(questions: Sequence[Question], reranker: GLiClassReranker) -> Scores:
+    """Score every question with its own paragraph, and the answerable ones with the other one too."""
+    scores = Scores([], [], [])
+    for question in progress(questions, "questions"):
+        if question.answerable:
+            own, other = reranker.score(question.text, [question.own, question.other])
+            scores.own.append(own)
+            scores.other.append(other)
+        else:
+            scores.unanswerable.extend(reranker.score(question.text, [question.own]))
+    return scores
+
+
+def compare(positives: Sequence[float], negatives: Sequence[float], threshold: float) -> dict[str, Any]:
+    """How well scores tell positives from negatives, without a threshold and with it."""
+    truth = [True] * len(positives) + [False] * len(negatives)
+    scores = [*positives, *negatives]
+    kept = [score >= threshold for score in scores]
+    # Nothing kept at all is no precision, and no reason to warn.
+    precision, recall, f1, _ = precision_recall_fscore_support(truth, kept, average="binary", zero_division=0)
+    measured = {
+        "mean score of positives": mean(positives),
+        "mean score of negatives": mean(negatives),
+        "AUROC": roc_auc_score(truth, scores),
+        "precision": precision,
+        "recall": recall,
+        "F1": f1,
+    }
+    return {
+        "positives": len(positives),
+        "negatives": len(negatives),
+        **{name: round(float(value), 4) for name, value in measured.items()},
+    }
+
+
+def main() -> None:
+    """Measure, print a table and write results/answerability.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", help="hub name or folder; the embedded model without it")
+    parser.add_argument("--questions", type=int, default=0, help="how many of each kind, drawn at random; 0 for all")
+    parser.add_argument("--threshold", type=float, default=0.5, help="keep a pair whose score is at least this")
+    options = parser.parse_args()
+    reranker = GLiClassReranker.from_pretrained(options.model)
+    scores = score_questions(read_questions(options.data, options.questions), reranker)
+    rows = [
+        {"against": against, **compare(scores.own, negatives, options.threshold)}
+        for against, negatives in (
+            ("another article's paragraph", scores.other),
+            ("unanswerable, own paragraph", scores.unanswerable),
+        )
+    ]
+    columns = ("AUROC", "precision", "recall", "F1")
+    table = Table("against", "pairs", *columns, title=f"answerable, own paragraph; kept at {options.threshold}")
+    for row in rows:
+        pairs = row["positives"] + row["negatives"]
+        table.add_row(row["against"], str(pairs), *(f"{row[column]:.3f}" for column in columns))
+    Console().print(table)
+    write_result("answerability", {"data": options.data.name, "threshold": options.threshold, "comparisons": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""How long it takes to score passages against a query: this engine, the official pipeline, a cross-encoder.
+
+    python -m benchmarks.speed [--passages 100] [--tokens 180] [--repeats 5] [--dtype float32 bfloat16]
+
+Contenders take turns in one process, in another order each time, on the same fresh passages:
+random words of the tokenizer's vocabulary, from half to one and a half times the mean length. The
+cross-encoder (if sentence-transformers is installed) has the same encoder with random weights.
+Every contender is used as it comes, but for the limit of tokens, which is the same for all, and
+the official pipeline's second try at its best batch size. Prints a table and writes
+results/speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from gliclass import GLiClassModel, ZeroShotClassificationPipeline
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+from benchmarks.progress import progress
+from benchmarks.results_file import write_result
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.checkpoint import EMBEDDED, Checkpoint, load_checkpoint
+from gliclass_rerank.scorer import choose_device, choose_dtype
+from gliclass_rerank.validation import Dtype
+
+SEED = 0
+QUERY_WORDS = 10
+OFFICIAL_BATCH_SIZE = 8  # the default
+OFFICIAL_BATCH_SIZES = (1, 2, 8, 32)
+TRIALS = 2  # of each batch size
+SHAPES = {"embedded": EMBEDDED}  # name and checkpoint folder
+
+Score = Callable[[str, list[str]], Sequence[float]]  # query and passages to one score for each passage
+Draw = Callable[[], tuple[str, list[str]]]  # a fresh query and passages
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the contenders of one shape have in common."""
+
+    folder: Path
+    checkpoint: Checkpoint
+    device: str
+
+
+def this_engine(setting: Setting, dtype: Dtype) -> Score:
+    """The reranker of this project."""
+    return GLiClassReranker.from_pretrained(setting.folder, device=setting.device, dtype=dtype).score
+
+
+def official_pipeline(setting: Setting) -> Callable[..., Sequence[float]]:
+    """The official pipeline, with the batch size as a third argument."""
+    # Its heads run in fp32 only, whatever the weights are stored as.
+    model = GLiClassModel.from_pretrained(setting.folder).float()
+    checkpoint = setting.checkpoint
+    pipeline = ZeroShotClassificationPipeline(
+        model, checkpoint.tokenizer, device=setting.device, max_length=checkpoint.max_length, progress_bar=False
+    )
+
+    def score(query: str, passages: list[str], *, batch_size: int) -> Sequence[float]:
+        results = pipeline(passages, [query], threshold=0.0, batch_size=batch_size)
+        return [result[0]["score"] for result in results]
+
+    return score
+
+
+def cross_encoder(setting: Setting, dtype: Dtype) -> Score:
+    """The cross-encoder of sentence-transformers: the same encoder, random weights, one label."""
+    checkpoint = setting.checkpoint
+    config = AutoConfig.for_model(**checkpoint.config.encoder_config, num_labels=1)
+    with tempfile.TemporaryDirectory() as folder:
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
+        checkpoint.tokenizer.save_pretrained(folder)
+        # By name: it is no dependency, and type checks pass without it.
+        model = import_module("sentence_transformers").CrossEncoder(
+            folder,
+            device=setting.device,
+            max_length=checkpoint.max_length,
+            model_kwargs={"dtype": getattr(torch, dtype)},
+        )
+
+    def score(query: str, passages: list[str]) -> Sequence[float]:
+        scores: list[float] = model.predict([(query, p) for p in passages], show_progress_bar=False).tolist()
+        return scores
+
+    return score
+
+
+def contenders(setting: Setting, dtypes: Sequence[Dtype], draw: Draw) -> dict[str, Score]:
+    """All contenders of one shape by name, loaded."""
+    found: dict[str, Score] = {}
+    auto: Any = str(choose_dtype("auto", choose_device(setting.device))).removeprefix("torch.")
+    for dtype in dict.fromkeys([*dtypes, auto]):  # auto once, under the name of what it stands for here
+        found[f"this engine, {dtype}{' (auto)' if dtype == auto else ''}"] = this_engine(setting, dtype)
+    official = official_pipeline(setting)
+    best = best_batch_size(official, draw)
+    for size in dict.fromkeys([OFFICIAL_BATCH_SIZE, best]):
+        marks = [word for word, marked in (("default", OFFICIAL_BATCH_SIZE), ("best", best)) if size == marked]
+        name = f"official, batch {size} ({', '.join(marks)})"
+        found[name] = partial(official, batch_size=size)
+    if find_spec("sentence_transformers"):
+        for dtype in dtypes:
+            found[f"CrossEncoder, {dtype}"] = cross_encoder(setting, dtype)
+    return found
+
+
+def best_batch_size(official: Callable[..., Sequence[float]], draw: Draw) -> int:
+    """The batch size at which the official pipeline was fastest, after a first call that warms it up."""
+    official(*draw(), batch_size=OFFICIAL_BATCH_SIZE)
+    fastest = dict.fromkeys(OFFICIAL_BATCH_SIZES, float("inf"))
+    for _ in range(TRIALS):
+        texts = draw()
+        for size in OFFICIAL_BATCH_SIZES:
+            fastest[size] = min(fastest[size], clock(partial(official, batch_size=size), *texts))
+    return min(OFFICIAL_BATCH_SIZES, key=lambda size: fastest[size])
+
+
+def clock(score: Score, query: str, passages: list[str]) -> float:
+    """Seconds of one call. All contenders give numbers on the CPU, so nothing runs on behind it."""
+    start = perf_counter()
+    score(query, passages)
+    return perf_counter() - start
+
+
+def make_draw(tokenizer: PreTrainedTokenizerBase, passages: int, tokens: int) -> Draw:
+    """What gives a fresh query and passages whose lengths in tokens always add up to the same."""
+    rng = random.Random(SEED)
+    words = whole_words(tokenizer)
+    lengths = np.linspace(tokens / 2, tokens * 3 / 2, passages).round().astype(int).tolist()
+
+    def draw() -> tuple[str, list[str]]:
+        rng.shuffle(lengths)
+        return " ".join(rng.choices(words, k=QUERY_WORDS)), [" ".join(rng.choices(words, k=n)) for n in lengths]
+
+    return draw
+
+
+def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Words of the vocabulary that are one token each inside a text."""
+    decoded = (str(tokenizer.decode([i])).strip() for i in sorted(tokenizer.get_vocab().values()))
+    words = [word for word in dict.fromkeys(decoded) if word.isascii() and word.isalpha()]
+    ids = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
+    return [word for word, own in zip(words, ids, strict=True) if len(own) == 1]
+
+
+def race(runners: dict[str, Score], draw: Draw, repeats: int, shape: str) -> list[dict[str, Any]]:
+    """Let all contenders score the same texts in turn, after a first call each that warms it up."""
+    rng = random.Random(SEED)
+    seconds: dict[str, list[float]] = {name: [] for name in runners}
+    for score in runners.values():
+        score(*draw())
+    for _ in progress(range(repeats), shape):
+        texts = draw()
+        for name in rng.sample(list(runners), len(runners)):
+            seconds[name].append(clock(runners[name], *texts))
+    return [
+        {
+            "shape": shape,
+            "contender": name,
+            "median": round(float(np.median(times)), 4),
+            "p95": round(float(np.percentile(times, 95)), 4),
+            "seconds": [round(time, 4) for time in times],
+        }
+        for name, times in seconds.items()
+    ]
+
+
+def measure(shape: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of one shape."""
+    setting = Setting(folder, load_checkpoint(folder), str(choose_device(None)))
+    draw = make_draw(setting.checkpoint.tokenizer, options.passages, options.tokens)
+    return race(contenders(setting, options.dtype, draw), draw, options.repeats, shape)
+
+
+def main() -> None:
+    """Measure, print a table and write results/speed.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--passages", type=int, default=100)
+    parser.add_argument("--tokens", type=int, default=180, help="of a passage, on average")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
+    options = parser.parse_args()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    rows = [row for shape, folder in SHAPES.items() for row in measure(shape, folder, options)]
+    table = Table("shape", "contender", "seconds (median)", "p95", "passages/s")
+    for row in rows:
+        rate = options.passages / row["median"]
+        table.add_row(row["shape"], row["contender"], f"{row['median']:.3f}", f"{row['p95']:.3f}", f"{rate:.0f}")
+    Console().print(table)
+    peers = {name: version(name) for name in ("sentence-transformers",) if find_spec(name.replace("-", "_"))}
+    settings = {name: getattr(options, name) for name in ("passages", "tokens", "repeats")}
+    write_result(
+        "speed", {**settings, "peers": peers, "official batch sizes": OFFICIAL_BATCH_SIZES, "contenders": rows}
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What several queries in one prompt cost: nDCG@10 and movement of the score, against each query alone.
+
+    python -m benchmarks.together COLLECTION... [--model FOLDER] [--queries 100] [--together 2 4 8]
+
+A collection is a folder in BEIR layout with a run in runs/test.*.trec. Each query is scored over
+its own candidates, alone and among companions: other queries of the collection, the query at a
+random place among them. As many companions go along as leave the passage half of the prompt.
+Encoders run in fp32, so that what moves is not rounding. Prints a table and writes
+results/together.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ir_measures
+import numpy as np
+from ir_measures import nDCG
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.label_scorer import LabelScorer
+from benchmarks.progress import progress
+from benchmarks.results_file import write_result
+from gliclass_rerank.evaluation import Collection, read_collection
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SEED = 0
+
+
+@dataclass
+class Outcome:
+    """What scoring so many queries together gave: a run, each pair's movement, and labels per prompt."""
+
+    run: dict[str, dict[str, float]] = field(default_factory=dict)
+    movements: list[float] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+
+
+def score_among(
+    query: str, companions: Sequence[str], passages: Sequence[str], scorer: LabelScorer, rng: random.Random
+) -> tuple[NDArray[np.float64], int]:
+    """The query's scores in a prompt with the companions that fit, and how many labels that prompt has."""
+    labels = list(companions)
+    while labels and scorer.count_tokens([query, *labels]) > scorer.max_length // 2:
+        labels.pop()
+    place = rng.randint(0, len(labels))
+    labels.insert(place, query)
+    logits = scorer.logits(labels, passages)[:, place].astype(np.float64)
+    return 1 / (1 + np.exp(-logits)), len(labels)
+
+
+def score_collection(
+    collection: Collection, others: Sequence[str], scorer: LabelScorer, sizes: Sequence[int]
+) -> dict[int, Outcome]:
+    """Score every query alone and in prompts of each size, with companions drawn from ``others``."""
+    outcomes = {size: Outcome() for size in (1, *sizes)}
+    for query, text in progress(collection.queries.items(), collection.name):
+        rng = random.Random(f"{SEED} {query}")  # its companions are the same however many queries are measured
+        strangers = [other for other in others if other != text]
+        companions = rng.sample(strangers, min(max(outcomes) - 1, len(strangers)))
+        ids = collection.candidates[query]
+        passages = [collection.passages[i] for i in ids]
+        alone, _ = score_among(text, [], passages, scorer, rng)
+        for size, outcome in outcomes.items():
+            scores, labels = (
+                (alone, 1) if size == 1 else score_among(text, companions[: size - 1], passages, scorer, rng)
+            )
+            outcome.run[query] = dict(zip(ids, scores.tolist(), strict=True))
+            outcome.movements += np.abs(scores - alone).tolist()
+            outcome.labels.append(labels)
+    return outcomes
+
+
+def evaluate(collection: Collection, outcomes: dict[int, Outcome]) -> list[dict[str, Any]]:
+    """One row for each number of queries in a prompt."""
+    return [
+        {
+            "collection": collection.name,
+            "queries": len(collection.queries),
+            "together": size,
+            "mean labels": round(float(np.mean(outcome.labels)), 2),
+            "nDCG@10": round(ir_measures.calc_aggregate([nDCG @ 10], collection.qrels, outcome.run)[nDCG @ 10], 4),
+            "mean movement": round(float(np.mean(outcome.movements)), 4),
+        }
+        for size, outcome in outcomes.items()
+    ]
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    """Print a table: a line for each collection, a column for each number of queries."""
+    by_collection: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        by_collection.setdefault(row["collection"], {})[row["together"]] = row
+    sizes = list(dict.fromkeys(row["together"] for row in rows))
+    columns = ["alone" if size == 1 else f"{size} together" for size in sizes]
+    table = Table("collection", "queries", *columns, title="nDCG@10 (mean movement of the score)")
+    for name, by_size in by_collection.items():
+        cells = [f"{by_size[size]['nDCG@10']:.3f} ({by_size[size]['mean movement']:.3f})" for size in sizes]
+        table.add_row(name, str(by_size[1]["queries"]), *cells)
+    Console().print(table)
+
+
+def main() -> None:
+    """Measure, print a table and write results/together.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("collections", type=Path, nargs="+")
+    parser.add_argument("--model", help="hub name or folder; the embedded model without it")
+    parser.add_argument("--queries", type=int, help="how many of each, drawn at random; all without it")
+    parser.add_argument("--together", type=int, nargs="+", default=[2, 4, 8], help="queries in one prompt")
+    options = parser.parse_args()
+    scorer = LabelScorer(options.model, "float32")
+    rows = []
+    for folder in options.collections:
+        collection = read_collection(folder, queries=options.queries, seed=SEED)
+        others = sorted(set(read_collection(folder).queries.values()))
+        rows += evaluate(collection, score_collection(collection, others, scorer, options.together))
+    show(rows)
+    write_result("together", {"dtype": scorer.dtype, "max_length": scorer.max_length, "collections": rows})
+
+
+if __name__ == "__main__":
+    main()

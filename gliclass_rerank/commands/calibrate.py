@@ -1,0 +1,64 @@
+"""``gliclass-rerank calibrate``: make a checkpoint's scores mean probabilities."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gliclass_rerank.adapter import require_framework
+from gliclass_rerank.commands.terminal import errors_in_one_line
+from gliclass_rerank.commands.train import Exclude, Sources, Stored, StoredDtype
+
+if TYPE_CHECKING:
+    from gliclass_rerank.training.calibrate import CalibrationReport
+
+
+def calibrate(
+    output: Annotated[Path, typer.Argument(help="Folder for the calibrated model.")],
+    sources: Sources,
+    model: Annotated[str | None, typer.Option(help="Hub name or folder; the embedded model without it.")] = None,
+    questions: Annotated[
+        int, typer.Option(min=1, help="How many; those that a training run with as many --dev-questions sets aside.")
+    ] = 400,
+    exclude: Exclude = None,
+    stored: Stored = StoredDtype.FLOAT32,
+) -> None:
+    """Fit scale and offset of a model's logits on DATA that it was not trained on, and save it with them.
+
+    No ranking changes. The threshold that parts answers from other passages best goes into the
+    config as recommended_threshold.
+    """
+    with errors_in_one_line():
+        require_framework("sklearn", extra="train")
+        import torch
+
+        from gliclass_rerank.training.calibrate import calibrate as run
+        from gliclass_rerank.training.data import read_ids
+
+        dtype = getattr(torch, stored)
+        report = run(model, sources, output, questions=questions, exclude=read_ids(exclude or []), dtype=dtype)
+    console = Console()
+    if console.is_terminal:
+        console.print(_as_table(report))
+    else:
+        json.dump(asdict(report), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+
+
+def _as_table(report: CalibrationReport) -> Table:
+    table = Table("", "log-loss", "calibration error", "F1", "at threshold", title=f"{report.pairs} pairs")
+    for name, quality in (("before", report.before), ("after", report.after)):
+        figures = (quality.log_loss, quality.calibration_error, quality.f1, quality.threshold)
+        table.add_row(name, *(f"{figure:.3f}" for figure in figures))
+    fitted = report.calibration
+    table.caption = (
+        f"scale {fitted.scale:.3f}, offset {fitted.offset:.3f}, recommended threshold {fitted.threshold:.2f}"
+    )
+    return table

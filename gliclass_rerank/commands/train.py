@@ -1,0 +1,102 @@
+"""``gliclass-rerank train``: make a reranker from questions and their passages."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gliclass_rerank.adapter import require_framework
+from gliclass_rerank.commands.terminal import errors, errors_in_one_line
+
+
+class Lora(StrEnum):
+    """The names of ``training.lora.LORA_PRESETS``, which cannot be imported before PyTorch."""
+
+    MODERN_BASE = "modern-base"
+    MODERN_LARGE = "modern-large"
+    BASE = "base"
+    LARGE = "large"
+    EMBEDDED = "embedded"
+
+
+class StoredDtype(StrEnum):
+    """What weights are stored as."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+
+
+Sources = Annotated[list[str], typer.Argument(help="Folders in BEIR layout, files of JSON lines.", metavar="DATA...")]
+Exclude = Annotated[list[Path] | None, typer.Option(help="File with ids of passages to leave out, one a line.")]
+Stored = Annotated[StoredDtype, typer.Option("--dtype", help="What the weights are stored as.")]
+
+
+def train(
+    output: Annotated[Path, typer.Argument(help="Folder for the model; a stopped run in it goes on.")],
+    sources: Sources,
+    start: Annotated[
+        str | None, typer.Option(help="Checkpoint or bare encoder; the embedded model without it.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2000,
+    groups: Annotated[int, typer.Option(min=1, help="Questions, with their passages, in each step.")] = 4,
+    learning_rate: Annotated[float, typer.Option(help="Of the encoder, at its peak.")] = 6e-5,
+    head_learning_rate: Annotated[float, typer.Option(help="Of projectors and scorer.")] = 3e-4,
+    max_length: Annotated[int, typer.Option(min=16, help="Tokens of question and passage.")] = 256,
+    lora: Annotated[Lora | None, typer.Option(help="Train with LoRA, as this checkpoint was.")] = None,
+    focal_alpha: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Weight of positives; the LoRA preset's, or 0.5.")
+    ] = None,
+    focal_gamma: Annotated[float, typer.Option(min=0, help="How far easy pairs count less.")] = 0.0,
+    teacher: Annotated[str | None, typer.Option(help="Sentence encoder or checkpoint to learn from too.")] = None,
+    mine_every: Annotated[int, typer.Option(min=0, help="Steps between minings of hard negatives; 0: none.")] = 0,
+    dev_questions: Annotated[
+        int | None, typer.Option(min=0, help="Questions to set aside and measure with; a twentieth, at most 100.")
+    ] = None,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between saved states.")] = 250,
+    exclude: Exclude = None,
+    stored: Stored = StoredDtype.FLOAT32,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 0,
+) -> None:
+    """Train a reranker on DATA, from any GLiClass checkpoint or bare encoder.
+
+    A folder holds corpus.jsonl, queries.jsonl and qrels/train.tsv. A line of a file is
+    {"query", "positives", "negatives"}, {"text", "true_labels", "all_labels"} or {"text", "query", "label"}.
+    """
+    with errors_in_one_line():
+        require_framework("accelerate", extra="train")
+        import torch
+
+        from gliclass_rerank.training.data import read_ids
+        from gliclass_rerank.training.lora import LORA_PRESETS
+        from gliclass_rerank.training.train import train as run
+        from gliclass_rerank.training.trainer import TrainingSettings
+
+        if focal_alpha is None:
+            focal_alpha = LORA_PRESETS[lora].focal_alpha if lora else 0.5
+        settings = TrainingSettings(
+            steps=steps,
+            groups=groups,
+            learning_rate=learning_rate,
+            head_learning_rate=head_learning_rate,
+            max_length=max_length,
+            focal_alpha=focal_alpha,
+            focal_gamma=focal_gamma,
+            mine_every=mine_every,
+            save_every=save_every,
+            seed=seed,
+        )
+        run(
+            start,
+            sources,
+            output,
+            settings,
+            lora=lora,
+            teacher=teacher,
+            exclude=read_ids(exclude or []),
+            dev_questions=dev_questions,
+            dtype=getattr(torch, stored),
+        )
+    errors.print(f"the model is in {output}")

@@ -1,0 +1,82 @@
+"""Several models side by side, as bars."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gliclass_rerank.adapter import require_framework
+from gliclass_rerank.evaluation.report import SHOWN, Results
+from gliclass_rerank.evaluation.significance import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_GROUP_WIDTH = 0.8  # of the distance between two groups of bars
+
+
+def save_plot(results: Results, path: str | os.PathLike[str]) -> None:
+    """Write a PNG: a group of bars for each collection, a bar for the first stage and for each model.
+
+    Args:
+        results: Evaluations by model, each model's in the same order of collections.
+        path: The file.
+
+    Raises:
+        ImportError: The extra "eval" is not installed.
+        OSError: The file cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from gliclass_rerank.evaluation import Collection, evaluate
+        >>> tea = Collection("tea", "", {"q": "tea?"}, {"a": "Rain.", "b": "Tea"}, {"q": ["a", "b"]}, {"q": {"b": 1}})
+        >>> evaluation = evaluate(tea, lambda query, passages: [-len(passage) for passage in passages])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_plot({"shortest": [evaluation]}, pathlib.Path(folder, "bars.png"))
+        ...     pathlib.Path(folder, "bars.png").read_bytes()[1:4]
+        b'PNG'
+    """
+    require_framework("matplotlib", extra="eval")
+    _draw(results).savefig(path, format="png", dpi=150)
+
+
+def _draw(results: Results) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    first = next(iter(results.values()))
+    heights = [("first stage", [evaluation.first_stage[SHOWN] for evaluation in first])]
+    heights += [(model, [e.reranked[SHOWN] for e in evaluations]) for model, evaluations in results.items()]
+    width = _GROUP_WIDTH / len(heights)
+    # Wide enough for every bar, and for the names below them.
+    figure = Figure(figsize=(max(6.0, 1.5 + len(first) * max(1.2, 0.35 * len(heights))), 4.5), layout="constrained")
+    FigureCanvasAgg(figure)  # no pyplot, so neither a display nor any state that others share
+    axes = figure.add_subplot()
+    for number, (name, estimates) in enumerate(heights):
+        places = [group + (number - (len(heights) - 1) / 2) * width for group in range(len(first))]
+        axes.bar(
+            places,
+            [estimate.mean for estimate in estimates],
+            width,
+            yerr=_whiskers(estimates),
+            capsize=3,
+            label=name,
+            color="0.7" if number == 0 else f"C{number - 1}",
+        )
+    axes.set_xticks(range(len(first)), [e.collection for e in first], rotation=20, ha="right", parse_math=False)
+    axes.set(ylim=(0, 1), ylabel=SHOWN, title=f"{SHOWN}, with 95% confidence intervals")
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    for text in figure.legend(loc="outside lower center", ncols=min(3, len(heights))).get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def _whiskers(estimates: Sequence[Estimate]) -> list[list[float]]:
+    """Lengths below and above each bar's end; none where there is no interval."""
+    ends = [estimate.interval or (math.nan, math.nan) for estimate in estimates]
+    below = [max(estimate.mean - low, 0.0) for estimate, (low, _) in zip(estimates, ends, strict=True)]
+    above = [max(high - estimate.mean, 0.0) for estimate, (_, high) in zip(estimates, ends, strict=True)]
+    return [below, above]

@@ -1,0 +1,122 @@
+"""Several models side by side, over several collections: as a table and as a record.
+
+Results are evaluations by model, each model's in the same order of collections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Column, Table
+from rich.text import Text
+
+from gliclass_rerank.evaluation.evaluator import Evaluation
+from gliclass_rerank.evaluation.measures import MEASURES
+from gliclass_rerank.evaluation.significance import Estimate
+
+Results = Mapping[str, Sequence[Evaluation]]
+SHOWN = "nDCG@10"  # in the table and the plot; the record has all measures
+_LEVEL = 0.05
+_DIGITS = 4
+
+
+def as_table(results: Results) -> Table:
+    """A table for the terminal: a row for each collection, a column for each model.
+
+    Args:
+        results: Evaluations by model.
+
+    Example:
+        >>> from gliclass_rerank.evaluation import Collection, evaluate
+        >>> tea = Collection("tea", "", {"q": "tea?"}, {"a": "Rain.", "b": "Tea"}, {"q": ["a", "b"]}, {"q": {"b": 1}})
+        >>> evaluation = evaluate(tea, lambda query, passages: [-len(passage) for passage in passages])
+        >>> [str(column.header) for column in as_table({"shortest": [evaluation]}).columns]
+        ['collection', 'queries', 'first stage', 'shortest']
+    """
+    caption = f"[95% confidence interval], * where p < {_LEVEL} against the first stage"
+    # Text, not str: names and brackets are never read as markup.
+    columns: list[Column | str] = ["collection", "queries", "first stage", *(Column(Text(name)) for name in results)]
+    table = Table(*columns, title=SHOWN, caption=Text(caption))
+    for evaluations in zip(*results.values(), strict=True):
+        first = evaluations[0]
+        estimates = [first.first_stage[SHOWN], *(evaluation.reranked[SHOWN] for evaluation in evaluations)]
+        table.add_row(Text(first.collection), str(len(first.queries)), *(Text(_cell(e)) for e in estimates))
+    table.add_section()
+    means = [_first_stage(results), *([e.reranked for e in evaluations] for evaluations in results.values())]
+    table.add_row("mean", "", *(f"{mean_over_collections(estimates)[SHOWN]:.3f}" for estimates in means))
+    return table
+
+
+def as_record(results: Results) -> dict[str, Any]:
+    """Every figure, ready for JSON.
+
+    Args:
+        results: Evaluations by model.
+
+    Returns:
+        "collections", and "mean", each measure's mean over them.
+
+    Example:
+        >>> from gliclass_rerank.evaluation import Collection, evaluate
+        >>> tea = Collection("tea", "", {"q": "tea?"}, {"a": "Rain.", "b": "Tea"}, {"q": ["a", "b"]}, {"q": {"b": 1}})
+        >>> evaluation = evaluate(tea, lambda query, passages: [-len(passage) for passage in passages])
+        >>> as_record({"shortest": [evaluation]})["mean"]["models"]["shortest"]["MRR@10"]
+        1.0
+    """
+    collections = [
+        {
+            "collection": evaluations[0].collection,
+            "candidates": evaluations[0].candidates,
+            "queries": len(evaluations[0].queries),
+            "first stage": {name: _figures(e) for name, e in evaluations[0].first_stage.items()},
+            "models": {
+                model: {name: _figures(e) | {"p": _rounded(e.p_value)} for name, e in evaluation.reranked.items()}
+                for model, evaluation in zip(results, evaluations, strict=True)
+            },
+        }
+        for evaluations in zip(*results.values(), strict=True)
+    ]
+    mean = {
+        "first stage": _rounded_means(_first_stage(results)),
+        "models": {model: _rounded_means([e.reranked for e in results[model]]) for model in results},
+    }
+    return {"collections": collections, "mean": mean}
+
+
+def mean_over_collections(estimates: Iterable[Mapping[str, Estimate]]) -> dict[str, float]:
+    """The mean of each measure over collections, each counting alike, however many queries it has.
+
+    Args:
+        estimates: For each collection an estimate for each of ``MEASURES``.
+
+    Example:
+        >>> low, high = ({name: Estimate.of([value]) for name in MEASURES} for value in (0.25, 0.75))
+        >>> mean_over_collections([low, high])["nDCG@10"]
+        0.5
+    """
+    rows = list(estimates)
+    return {name: sum(row[name].mean for row in rows) / len(rows) for name in MEASURES}
+
+
+def _first_stage(results: Results) -> list[dict[str, Estimate]]:
+    return [evaluation.first_stage for evaluation in next(iter(results.values()))]
+
+
+def _rounded_means(estimates: Iterable[Mapping[str, Estimate]]) -> dict[str, float]:
+    return {name: round(mean, _DIGITS) for name, mean in mean_over_collections(estimates).items()}
+
+
+def _cell(estimate: Estimate) -> str:
+    interval = "" if estimate.interval is None else " [{:.3f}, {:.3f}]".format(*estimate.interval)
+    mark = "*" if estimate.p_value is not None and estimate.p_value < _LEVEL else ""
+    return f"{estimate.mean:.3f}{mark}{interval}"
+
+
+def _figures(estimate: Estimate) -> dict[str, float | None]:
+    low, high = estimate.interval or (None, None)
+    return {"mean": _rounded(estimate.mean), "low": _rounded(low), "high": _rounded(high)}
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, _DIGITS)

@@ -1,0 +1,120 @@
+"""Calibrate a checkpoint on questions that it was not trained on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from gliclass_rerank.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from gliclass_rerank.keyword_index import KeywordIndex
+from gliclass_rerank.scorer import GLiClassScorer
+from gliclass_rerank.training.calibration import (
+    Calibration,
+    Quality,
+    fit_calibration,
+    fold_calibration,
+    has_offset,
+    measure_calibration,
+)
+from gliclass_rerank.training.data import Question, TrainingData, read_data, set_aside
+
+_CANDIDATES = 20  # of BM25 for each question, as a reranker gets them
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """What was fitted on all questions, and its quality by fitting on every other question and measuring on the rest.
+
+    Attributes:
+        calibration: What the saved checkpoint holds.
+        before: Without calibration, at threshold 0.5.
+        after: With one fitted on the other half, at its threshold.
+        pairs: How many pairs of question and passage there were.
+    """
+
+    calibration: Calibration
+    before: Quality
+    after: Quality
+    pairs: int
+
+
+def calibrate(
+    model: str | os.PathLike[str] | None,
+    sources: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    questions: int,
+    exclude: Collection[str] = (),
+    dtype: torch.dtype = torch.float32,
+) -> CalibrationReport:
+    """Fit scale and offset of a checkpoint's logits, and save it with them in its last layer.
+
+    The order of passages stays as it is. The config gets ``recommended_threshold``.
+
+    Args:
+        model: A GLiClass checkpoint (hub name or folder; None for the embedded model).
+        sources: Data as for training. Used are the questions that a training run sets aside when it
+            is told to set aside as many.
+        output: Folder for the calibrated checkpoint.
+        questions: How many questions.
+        exclude: Ids of passages to leave out.
+        dtype: What the weights are saved as.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be loaded.
+        OSError: A file is missing.
+        ValueError: There are too few pairs, or the data is not what it should be.
+
+    Example:
+        >>> calibrate("my-model", ["squad_train"], "my-calibrated-model", questions=300)  # doctest: +SKIP
+    """
+    checkpoint = load_checkpoint(model)
+    data = read_data(sources, exclude=exclude)
+    _, aside = set_aside(data, questions)
+    logits, answers, halves = _score(checkpoint, data, aside)
+    with_offset = has_offset(checkpoint.network)
+    first = halves == 0
+    fitted = fit_calibration(logits[first], answers[first], with_offset=with_offset)
+    report = CalibrationReport(
+        fit_calibration(logits, answers, with_offset=with_offset),
+        measure_calibration(logits[~first], answers[~first]),
+        measure_calibration(logits[~first], answers[~first], fitted),
+        len(logits),
+    )
+    fold_calibration(checkpoint.network, report.calibration)
+    save_checkpoint(checkpoint.network, checkpoint.tokenizer, output, dtype=dtype)
+    return report
+
+
+def _score(
+    checkpoint: Checkpoint, data: TrainingData, questions: Sequence[Question]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Logit of each pair, whether the passage answers, and which half the question belongs to."""
+    scorer = GLiClassScorer(checkpoint.network, dtype="float32")  # which leaves the weights as they are
+    index = KeywordIndex(passage.whole for passage in data.passages)
+    console = Console(stderr=True)
+    logits: list[float] = []
+    answers: list[bool] = []
+    halves: list[int] = []
+    for i, question in enumerate(track(questions, "scoring", console=console, disable=not console.is_terminal)):
+        hits = index.search(question.text, top_k=_CANDIDATES)
+        # Without those that hold the answer's words, but are not marked: nobody knows about them.
+        known = [hit for hit in hits if hit in question.passages or not _holds(data.passages[hit].text, question)]
+        prompts = checkpoint.prompts.build(
+            [question.text], [data.passages[hit].whole for hit in known], checkpoint.max_length
+        )
+        logits += scorer.logits(prompts)[:, 0].tolist() if prompts else []
+        answers += [hit in question.passages for hit in known]
+        halves += [i % 2] * len(known)
+    return np.array(logits), np.array(answers, dtype=bool), np.array(halves)
+
+
+def _holds(text: str, question: Question) -> bool:
+    return any(answer in text.lower() for answer in question.answers)

@@ -1,0 +1,108 @@
+"""Hard negatives: passages that look like answers and are none.
+
+BM25 finds them by words, a teacher by meaning, and the model itself says, while it is trained,
+which of them still mislead it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+
+from gliclass_rerank.keyword_index import KeywordIndex
+from gliclass_rerank.training.data import TrainingData
+from gliclass_rerank.training.teacher import Teacher
+
+_CANDIDATES = 24  # hits of BM25, and of the teacher, from which hard negatives are drawn
+_MISLEADING = 8  # of them, as found by the model
+
+
+class HardNegatives:
+    """Finds passages that are like the answer to a question, but do not answer it.
+
+    Args:
+        data: Passages and questions.
+        teacher: Its vectors are in the same order as these.
+
+    Attributes:
+        mined: Of each question for which the model was asked, the passages that mislead it most.
+    """
+
+    def __init__(self, data: TrainingData, teacher: Teacher | None = None) -> None:
+        self._data, self._teacher = data, teacher
+        self._index = KeywordIndex(passage.whole for passage in data.passages)
+        self._by_title: dict[str, list[int]] = defaultdict(list)
+        for i, passage in enumerate(data.passages):
+            self._by_title[passage.title].append(i)
+        self.mined: dict[int, list[int]] = {}
+
+    def draw(self, question: int, hard: int, count: int, rng: random.Random) -> list[int]:
+        """Draw passages that do not answer a question.
+
+        Args:
+            question: Its position in the data.
+            hard: How many hard negatives at most; they come first.
+            count: How many passages in all at most, the others being siblings of the answering
+                passage (of the same title) and any passages.
+            rng: Decides which.
+
+        Returns:
+            Positions of passages, fewer than ``count`` where nearly all seem to answer.
+        """
+        found = self._finds(question)
+        chosen: list[int] = []
+        for hits in found:
+            wrong = [i for i in hits if i not in chosen and self._is_wrong(question, i)]
+            chosen += rng.sample(wrong, min(hard // len(found), len(wrong)))
+        siblings = self._by_title[self._data.passages[self._data.questions[question].passages[0]].title]
+        # A few tries each: where the answer is a common word, nearly every passage holds it.
+        drawn = rng.choices(siblings, k=2) + rng.choices(range(len(self._data.passages)), k=count * 4)
+        if rng.random() < 0.25:
+            drawn.reverse()
+        others = (i for i in dict.fromkeys(drawn) if i not in chosen and self._is_wrong(question, i))
+        return chosen + list(islice(others, count - len(chosen)))
+
+    def mine(self, questions: Iterable[int], score: Callable[[str, Sequence[str]], Sequence[float]]) -> None:
+        """Let the model say which candidates mislead it; from now on these are drawn for these questions.
+
+        Args:
+            questions: Positions of questions.
+            score: Scores a question against passages, as the model does now.
+        """
+        for question in questions:
+            wrong = [i for hits in self._hits(question) for i in hits if self._is_wrong(question, i)]
+            candidates = list(dict.fromkeys(wrong))
+            scores = score(self._data.questions[question].text, [self._data.passages[i].whole for i in candidates])
+            order = sorted(range(len(candidates)), key=lambda i: -scores[i])
+            self.mined[question] = [candidates[i] for i in order[:_MISLEADING]]
+
+    def answers(self, question: int, passage: int) -> bool:
+        """Whether a passage answers a question, as far as anyone can tell."""
+        asked = self._data.questions[question]
+        text = self._data.passages[passage].text.lower()
+        return passage in asked.passages or any(answer in text for answer in asked.answers)
+
+    def _is_wrong(self, question: int, passage: int) -> bool:
+        return not self.answers(question, passage) and not self._may_answer(question, passage)
+
+    def _may_answer(self, question: int, passage: int) -> bool:
+        """Whether the teacher likes a passage better than the marked answer, and no known words say otherwise."""
+        asked = self._data.questions[question]
+        if self._teacher is None or asked.answers or passage in asked.negatives:
+            return False
+        [marked], [other] = self._teacher.similarities([asked.passages[0], passage], [question])
+        return other > marked
+
+    def _finds(self, question: int) -> list[Sequence[int]]:
+        misleading = self.mined.get(question)
+        return [misleading] if misleading else self._hits(question)
+
+    def _hits(self, question: int) -> list[Sequence[int]]:
+        asked = self._data.questions[question]
+        # One more than are wanted of each: the answering passage is often among them.
+        hits: list[Sequence[int]] = [[*asked.negatives, *self._index.search(asked.text, top_k=_CANDIDATES)]]
+        if self._teacher:
+            hits.append(self._teacher.nearest(question, _CANDIDATES))
+        return hits

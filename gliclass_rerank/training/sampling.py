@@ -1,0 +1,227 @@
+"""Training data becomes groups: some passages, some questions, and who answers whom.
+
+A group is what the loss sees at a time. All its passages get the same labels, so the loss can
+compare labels within a passage as well as passages under a label, which is what reranking does.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from gliclass_rerank.training.data import LabelledText, Question, TrainingData
+from gliclass_rerank.training.negatives import HardNegatives
+from gliclass_rerank.training.teacher import Teacher
+
+_PASSAGES = 6  # of a group at most, a near miss aside
+_HARD = 4  # of them hard negatives
+_MOST_QUESTIONS = 8  # of a group
+_MOST_WORDS = 150  # of a passage; longer ones are cropped around the answer
+_FEWEST_WORDS = 30  # of a crop
+_QUESTION_WORDS = 80  # of a group's questions together, so that room for the passage is left
+_QUESTION_KINDS = ("what", "who", "when", "where", "which", "why", "how")
+# Left out where a question becomes keywords; only words that no one would search for.
+_FUNCTION_WORD = re.compile(
+    "a|an|and|are|at|be|by|can|did|do|does|for|from|had|has|have|how|in|is|it|its|of|on|or|should|that|the|their"
+    "|there|these|they|this|to|was|were|what|when|where|which|who|whom|whose|why|will|with|would"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Passages and questions, and what is known of passage p and question q.
+
+    ``targets[p][q]`` is 1 where p answers q; ``similarities[p][q]`` is what the teacher finds, if there is one.
+    """
+
+    passages: list[str]
+    questions: list[str]
+    targets: list[list[int]]
+    similarities: list[list[float]] | None = None
+
+
+class GroupSampler:
+    """Draws groups from training data; the same group for the same seed and number.
+
+    A group of a question: half of them hold it alone, the way the model is used; the others have
+    up to eight questions. The passages are one that answers it, four hard negatives, and a
+    sibling from the same title or any passage. To half of the groups comes a near miss: a
+    stretch of the answering passage without the answer's words.
+
+    A group of a text with labels: the text alone, and its labels with some of other texts.
+
+    Args:
+        data: What to draw from.
+        negatives: Made from the same data.
+        teacher: Its vectors are in the data's order.
+        seed: Decides everything that is drawn.
+
+    Example:
+        >>> from gliclass_rerank.training.data import Passage
+        >>> data = TrainingData([Passage("", "Cats purr."), Passage("", "Dogs bark.")], [Question("what purrs?", (0,))])
+        >>> group = GroupSampler(data, HardNegatives(data)).sample(0)
+        >>> group.passages, group.targets
+        (['Cats purr.', 'Dogs bark.'], [[1], [0]])
+    """
+
+    def __init__(
+        self, data: TrainingData, negatives: HardNegatives, teacher: Teacher | None = None, *, seed: int = 0
+    ) -> None:
+        self._data, self._negatives, self._teacher, self._seed = data, negatives, teacher, seed
+        self._by_passage: dict[int, list[int]] = defaultdict(list)
+        for i, question in enumerate(data.questions):
+            for position in question.passages:
+                self._by_passage[position].append(i)
+        # A small collection, and a rare kind of question (why, how), is drawn more often than its share.
+        kinds = [(q.source, _kind(q.text)) for q in data.questions] + [(t.source, "text") for t in data.texts]
+        sizes = Counter(kinds)
+        self._weights = list(accumulate(sizes[kind] ** -0.5 for kind in kinds))
+
+    def question_of(self, number: int) -> int | None:
+        """Position of the question that a group is built around; None for a text with labels."""
+        drawn = self._draw(self._rng(number))
+        return drawn if drawn < len(self._data.questions) else None
+
+    def sample(self, number: int) -> Group:
+        """Build a group.
+
+        Args:
+            number: Which of them; the seed and this decide all that is drawn.
+        """
+        rng = self._rng(number)
+        drawn = self._draw(rng)
+        if drawn < len(self._data.questions):
+            return self._around_question(drawn, rng)
+        return self._around_text(self._data.texts[drawn - len(self._data.questions)], rng)
+
+    def _rng(self, number: int) -> random.Random:
+        return random.Random(f"{self._seed}-{number}")
+
+    def _draw(self, rng: random.Random) -> int:
+        return rng.choices(range(len(self._weights)), cum_weights=self._weights)[0]
+
+    def _around_question(self, number: int, rng: random.Random) -> Group:
+        first = self._data.questions[number]
+        answering = rng.choice(first.passages)
+        chosen = [answering, *self._negatives.draw(number, _HARD, _PASSAGES - 1, rng)]
+        numbers = [number, *self._companions(number, chosen, rng)] if rng.random() < 0.5 else [number]
+        questions = [self._data.questions[i] for i in numbers]
+        while len(questions) > 1 and sum(len(q.text.split()) for q in questions) > _QUESTION_WORDS:
+            questions.pop()
+            numbers.pop()
+        crops = [self._crop(i, first if i == answering else None, rng) for i in chosen]
+        if first.answers and rng.random() < 0.5:
+            near_miss = self._near_miss(answering, first, rng)
+            if near_miss:
+                chosen.append(answering)
+                crops.append(near_miss)
+        targets = [
+            [int(i in q.passages and _holds(crop, q)) for q in questions] for i, crop in zip(chosen, crops, strict=True)
+        ]
+        titles = (self._data.passages[i].title if rng.random() < 0.7 else "" for i in chosen)
+        texts = [f"{title} {crop}".strip() for title, crop in zip(titles, crops, strict=True)]
+        similarities = None
+        if self._teacher:
+            # Of whole passages: a near miss is drawn to the second place, in front of other passages.
+            similarities = self._teacher.similarities(chosen, numbers)
+        return _shuffled(Group(texts, [vary(q.text, rng) for q in questions], targets, similarities), rng)
+
+    def _companions(self, number: int, passages: Sequence[int], rng: random.Random) -> list[int]:
+        """Other questions, of the same passages and any; none that a passage seems to answer without being marked."""
+        others = [q for i in passages for q in self._by_passage[i]]
+        others += rng.choices(range(len(self._data.questions)), k=_MOST_QUESTIONS // 2)
+        fair = [q for q in dict.fromkeys(others) if q != number and self._is_fair(q, passages)]
+        return rng.sample(fair, min(len(fair), rng.randint(1, _MOST_QUESTIONS - 1)))
+
+    def _is_fair(self, question: int, passages: Sequence[int]) -> bool:
+        marked = self._data.questions[question].passages
+        return all(i in marked or not self._negatives.answers(question, i) for i in passages)
+
+    def _around_text(self, text: LabelledText, rng: random.Random) -> Group:
+        labels = dict(zip(text.labels, text.targets, strict=True))
+        kept = dict(rng.sample(sorted(labels.items()), min(len(labels), rng.randint(1, _MOST_QUESTIONS))))
+        if rng.random() < 0.5:
+            other = rng.choice(self._data.texts)
+            kept |= {label: 0 for label in other.labels[:2] if label not in labels}
+        return _shuffled(Group([text.text], list(kept), [list(kept.values())]), rng)
+
+    def _crop(self, passage: int, question: Question | None, rng: random.Random) -> str:
+        """A stretch of a passage; one that holds an answer of the question, where that can be had."""
+        crops = _crops(self._data.passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS), rng)
+        return next((crop for crop in crops if question and _holds(crop, question)), crops[0])
+
+    def _near_miss(self, passage: int, question: Question, rng: random.Random) -> str | None:
+        """A stretch of a passage without any answer of the question, where that can be had."""
+        crops = _crops(self._data.passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS // 2), rng)
+        return next((crop for crop in crops if not _holds(crop, question)), None)
+
+
+def vary(question: str, rng: random.Random) -> str:
+    """Write some questions as people type them: in lower case, as keywords, or with a slip.
+
+    Args:
+        question: The question.
+        rng: Decides how.
+
+    Example:
+        >>> {vary("Who wrote The Art of Fugue?", random.Random(i)) for i in range(20)} >= {
+        ...     "Who wrote The Art of Fugue?", "who wrote the art of fugue", "wrote art fugue"}
+        True
+    """
+    question = " ".join(question.split()[:_QUESTION_WORDS])
+    kind = rng.random()
+    if kind < 0.65:
+        return question
+    typed = question.lower().rstrip(" ?")
+    if kind < 0.85:
+        return typed or question
+    if kind < 0.95:
+        keywords = [word for word in typed.split() if not _FUNCTION_WORD.fullmatch(word)]
+        return " ".join(keywords) or question
+    return _with_a_slip(typed, rng) or question
+
+
+def _with_a_slip(text: str, rng: random.Random) -> str:
+    """Swap two letters in the middle of a word."""
+    places = [m.start() for m in re.finditer(r"(?<=\w\w)\w\w", text)]
+    if not places:
+        return text
+    i = rng.choice(places)
+    return text[:i] + text[i + 1] + text[i] + text[i + 2 :]
+
+
+def _shuffled(group: Group, rng: random.Random) -> Group:
+    """The same group with its questions in another order, so that no place among the labels means anything."""
+    order = list(range(len(group.questions)))
+    rng.shuffle(order)
+    return Group(
+        group.passages,
+        [group.questions[i] for i in order],
+        [[row[i] for i in order] for row in group.targets],
+        group.similarities and [[row[i] for i in order] for row in group.similarities],
+    )
+
+
+def _crops(text: str, size: int, rng: random.Random) -> list[str]:
+    """Stretches of ``size`` words that cover a text, in random order; the text itself if it is no longer."""
+    words = text.split()
+    last = len(words) - size
+    if last <= 0:
+        return [text]
+    starts = [*range(0, last, max(1, size // 8)), last]
+    rng.shuffle(starts)
+    return [" ".join(words[start : start + size]) for start in starts]
+
+
+def _holds(text: str, question: Question) -> bool:
+    """Whether a text holds an answer of the question, as far as its words are known."""
+    return not question.answers or any(answer in text.lower() for answer in question.answers)
+
+
+def _kind(question: str) -> str:
+    first = question.lower().split(maxsplit=1)[:1]
+    return first[0] if first and first[0] in _QUESTION_KINDS else "other"

@@ -1,0 +1,314 @@
+"""The training loop: transformers' Trainer, fed with groups."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import ir_measures
+import torch
+from ir_measures import nDCG
+from torch import Tensor, nn
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from gliclass_rerank.batching import plan_batches
+from gliclass_rerank.checkpoint import Checkpoint
+from gliclass_rerank.modeling.gliclass import GLiClassNetwork
+from gliclass_rerank.prompt import Prompt, PromptBuilder
+from gliclass_rerank.scorer import choose_device, choose_dtype, pad
+from gliclass_rerank.training.losses import group_loss, taught_by_cosines, taught_by_logits
+from gliclass_rerank.training.negatives import HardNegatives
+from gliclass_rerank.training.progress import LogFile, TrainingProgress
+from gliclass_rerank.training.sampling import Group, GroupSampler
+
+_TOKEN_BUDGET = 2048  # of one forward pass; the gradients of a step's passes add up
+_WARMUP = 0.05
+_MINED_SHARE = 4  # one in so many of the coming groups gets negatives mined by the model
+DEV_MEASURE = "dev_ndcg@10"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How to train.
+
+    Attributes:
+        steps: Optimiser steps.
+        groups: Groups of passages and questions in each.
+        learning_rate: At its peak; it rises over the first 5 % of the steps and falls to zero.
+        head_learning_rate: The same for projectors and scorer.
+        max_length: Tokens per sequence.
+        focal_alpha: Weight of positives in the focal loss.
+        focal_gamma: How far easy pairs count less in it.
+        mine_every: Steps after which the model mines hard negatives for coming groups; 0 for never.
+        save_every: Steps after which the state is saved and the dev questions are measured.
+        seed: Decides all that is drawn.
+    """
+
+    steps: int = 2000
+    groups: int = 4
+    learning_rate: float = 6e-5
+    head_learning_rate: float = 3e-4
+    max_length: int = 256
+    focal_alpha: float = 0.5
+    focal_gamma: float = 0.0
+    mine_every: int = 0
+    save_every: int = 250
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A question with candidates to rerank, and which of them answer it."""
+
+    question: str
+    passages: list[str]
+    relevant: list[int]
+
+
+def set_training_attention(network: GLiClassNetwork) -> None:
+    """Let a network attend in the way that trains fastest; scores are then not steady to the last digit.
+
+    Args:
+        network: Changed in place.
+    """
+    # On a CPU the fused kernel's backward pass is slower than plain matrix products.
+    network.encoder_model.set_attn_implementation("sdpa" if torch.cuda.is_available() else "eager")
+
+
+class _Trained(nn.Module):
+    """A network without a config: Trainer writes into a model's config, and GLiClass's is frozen."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
+        logits: Tensor = self.network(input_ids, attention_mask, num_labels)
+        return logits
+
+
+class GroupDataset(Dataset[Group]):
+    """The groups of a run, made when they are asked for."""
+
+    def __init__(self, sampler: GroupSampler, size: int) -> None:
+        self._sampler, self._size = sampler, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, number: int) -> Group:
+        return self._sampler.sample(number)
+
+
+class GroupTrainer(Trainer):
+    """Trains a network on groups.
+
+    Args:
+        network: What to train, in place: a network, or one with LoRA's adapters.
+        prompts: Builds its sequences.
+        sampler: Where the groups come from.
+        output: Folder of the states that a stopped run goes on from, and of the log.
+        settings: How to train.
+        negatives: What is mined, if the settings ask for it.
+        dev: What is ranked whenever the state is saved, to see how training goes.
+        teacher: A reranker whose order of each question's passages is learned too.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        prompts: PromptBuilder,
+        sampler: GroupSampler,
+        output: Path,
+        settings: TrainingSettings,
+        *,
+        negatives: HardNegatives | None = None,
+        dev: Sequence[Ranking] = (),
+        teacher: Checkpoint | None = None,
+    ) -> None:
+        self._trained = _Trained(network)
+        self._prompts, self._settings, self._dev, self._teacher = prompts, settings, dev, teacher
+        super().__init__(
+            self._trained,
+            _arguments(output, settings, measured=bool(dev)),
+            data_collator=lambda groups: {"groups": groups},
+            train_dataset=GroupDataset(sampler, settings.steps * settings.groups),
+            eval_dataset=dev,  # not read: see ``evaluate``
+        )
+        if teacher:
+            teacher.network.to(self.args.device)
+            set_training_attention(teacher.network)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(TrainingProgress())
+        self.add_callback(LogFile(output / "log.jsonl"))
+        if negatives and settings.mine_every:
+            self.add_callback(_Mining(self, sampler, negatives, settings))
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, dict[str, Any]]:
+        """Mean loss of some groups, run as a few batches of similar length."""
+        groups: list[Group] = inputs["groups"]
+        # No dropout: few questions are seen twice, and on a CPU it takes 40 % of the time.
+        rows = self._logits(model.eval(), self._prompts, groups)
+        taught = self._taught(groups)
+        losses = [
+            group_loss(
+                logits,
+                logits.new_tensor(group.targets),
+                wanted,
+                alpha=self._settings.focal_alpha,
+                gamma=self._settings.focal_gamma,
+            )
+            for group, logits, wanted in zip(groups, rows, taught, strict=True)
+        ]
+        loss = torch.stack(losses).mean()
+        return (loss, {}) if return_outputs else loss
+
+    def score(self, query: str, passages: Sequence[str]) -> list[float]:
+        """Logits of passages under one query, as the model is now."""
+        group = Group(list(passages), [query], [[0]] * len(passages))
+        with torch.inference_mode():
+            [rows] = self._logits(self._trained.eval(), self._prompts, [group])
+        scores: list[float] = rows[:, 0].tolist()
+        return scores
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # noqa: ANN401 - whatever Trainer passes
+        """Rank the dev questions' candidates; returns nDCG@10."""
+        qrels = {str(i): {str(p): 1 for p in r.relevant} for i, r in enumerate(self._dev)}
+        run = {
+            str(i): {str(p): score for p, score in enumerate(self.score(r.question, r.passages))}
+            for i, r in enumerate(self._dev)
+        }
+        metrics = {DEV_MEASURE: float(ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10])}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW with a learning rate of its own for the head."""
+        named = [(name, p) for name, p in (model or self._trained).named_parameters() if p.requires_grad]
+        parts = {
+            self._settings.learning_rate: [p for name, p in named if "encoder_model." in name],
+            self._settings.head_learning_rate: [p for name, p in named if "encoder_model." not in name],
+        }
+        groups = [{"params": parameters, "lr": rate} for rate, parameters in parts.items()]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
+        return self.optimizer
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:  # noqa: ANN401 - as Trainer's
+        return SequentialSampler(cast("GroupDataset", self.train_dataset))  # the groups are drawn at random already
+
+    def _logits(self, network: nn.Module, prompts: PromptBuilder, groups: Sequence[Group]) -> list[Tensor]:
+        """Of each group, logits (passages, questions)."""
+        sequences = [
+            p for group in groups for p in prompts.build(group.questions, group.passages, self._settings.max_length)
+        ]
+        rows = iter(_forward(network, sequences, self.args.device))
+        return [torch.stack([next(rows)[: len(g.questions)] for _ in g.passages]) for g in groups]
+
+    def _taught(self, groups: Sequence[Group]) -> list[Tensor | None]:
+        """Of each group, what the teacher's distribution over each question's passages is, if there is one."""
+        if self._teacher:
+            with torch.no_grad(), torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+                rows = self._logits(self._teacher.network, self._teacher.prompts, groups)
+            return [taught_by_logits(logits) for logits in rows]
+        return [
+            None if g.similarities is None else taught_by_cosines(torch.tensor(g.similarities, device=self.args.device))
+            for g in groups
+        ]
+
+
+class _Mining(TrainerCallback):
+    """Before every so many steps, lets the model mine hard negatives for some of the groups to come."""
+
+    def __init__(
+        self, trainer: GroupTrainer, sampler: GroupSampler, negatives: HardNegatives, settings: TrainingSettings
+    ) -> None:
+        self._trainer, self._sampler, self._negatives, self._settings = trainer, sampler, negatives, settings
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,  # noqa: ANN401 - as Trainer's
+    ) -> None:
+        """A run that goes on does so with what it had mined."""
+        if state.global_step:
+            saved = _checkpoint(args, state) / "mined.json"
+            self._negatives.mined = {int(k): v for k, v in json.loads(saved.read_text(encoding="utf-8")).items()}
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,  # noqa: ANN401 - as Trainer's
+    ) -> None:
+        """Mine."""
+        every, groups = self._settings.mine_every, self._settings.groups
+        if state.global_step and state.global_step % every == 0:
+            coming = range(state.global_step * groups, (state.global_step + every) * groups, _MINED_SHARE)
+            questions = {self._sampler.question_of(number) for number in coming}
+            self._negatives.mine(sorted(q for q in questions if q is not None), self._trainer.score)
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,  # noqa: ANN401 - as Trainer's
+    ) -> None:
+        """Keep what was mined beside the state."""
+        (_checkpoint(args, state) / "mined.json").write_text(json.dumps(self._negatives.mined), encoding="utf-8")
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+
+
+def _arguments(output: Path, settings: TrainingSettings, *, measured: bool) -> TrainingArguments:
+    device = choose_device(None)
+    return TrainingArguments(
+        output_dir=str(output),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.groups,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=int(settings.steps * _WARMUP),
+        max_grad_norm=1.0,
+        bf16=choose_dtype("auto", device) == torch.bfloat16,
+        use_cpu=device.type == "cpu",
+        dataloader_pin_memory=False,  # groups are texts
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        eval_strategy="steps" if measured else "no",
+        eval_steps=settings.save_every,
+        remove_unused_columns=False,
+        disable_tqdm=True,  # a bar of our own
+        report_to="none",
+        seed=settings.seed,
+    )
+
+
+def _forward(network: nn.Module, sequences: Sequence[Prompt], device: torch.device) -> list[Tensor]:
+    """One row of logits in fp32 per sequence, in order."""
+    width = max(s.num_labels for s in sequences)
+    rows: dict[int, Tensor] = {}
+    for batch in plan_batches([len(s.ids) for s in sequences], _TOKEN_BUDGET):
+        logits = network(*pad([sequences[i] for i in batch], device), width)
+        rows.update(zip(batch, logits.float(), strict=True))
+    return [rows[i] for i in range(len(sequences))]

@@ -1,0 +1,20 @@
+"""Data that a tiny model can learn: which wall has which colour."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+COLORS = ["red", "blue", "green", "white", "black", "brown", "yellow", "orange"]
+
+
+def write_colors(folder: Path, split: str = "train") -> Path:
+    """Write a collection in BEIR layout, a passage and a question for each colour."""
+    (folder / "qrels").mkdir(parents=True)
+    corpus = [{"_id": c, "title": f"Room {i % 2}", "text": f"The wall is {c}. " * 30} for i, c in enumerate(COLORS)]
+    queries = [{"_id": f"q{c}", "text": f"Which wall is {c}?", "answers": [c]} for c in COLORS]
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    qrels = [f"q{c}\t{c}\t1" for c in COLORS]
+    (folder / "qrels" / f"{split}.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *qrels]))
+    return folder

@@ -1,0 +1,401 @@
+"""Collections, measures, the command ``eval``; on collections of a few passages."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from typer.testing import CliRunner
+
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.checkpoint import EMBEDDED
+from gliclass_rerank.cli import app
+from gliclass_rerank.evaluation import MEASURES, Collection, Estimate, evaluate, read_collection
+from gliclass_rerank.evaluation.report import as_record, as_table
+
+PASSAGES = {
+    "p1": ("", "The stock market closed early."),
+    "p2": ("Photosynthesis", "Leaves turn light, water and air into sugar."),
+    "p3": ("Sugar", "Sugar comes in bags of one kilogram."),
+    "p4": ("Bread", "Bread rises because yeast makes gas."),
+    "p5": (None, "Point the hour hand at the sun to find north."),
+}
+QUERIES = {"q1": "How do plants make sugar?", "q2": "Why does bread rise?", "q3": "Where is north?"}
+QRELS = [("q1", "p2", 1), ("q2", "p4", 2), ("q3", "p5", 1)]
+RUN = {"q1": ["p3", "p1", "p2"], "q2": ["p1", "p3", "p4"]}
+runner = CliRunner()
+
+
+def write(folder: Path, *, qrels: list[tuple[str, str, int]] = QRELS, run: dict[str, list[str]] | None = None) -> Path:
+    for part in (folder / "qrels", folder / "runs"):
+        part.mkdir(parents=True)
+    rows = [{"_id": i, "title": title, "text": text} for i, (title, text) in PASSAGES.items()]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [{"_id": i, "text": text, "other": 1} for i, text in QUERIES.items()]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, row)) for row in qrels)]
+    (folder / "qrels" / "test.tsv").write_text("\n".join(lines))
+    if run is not None:
+        lines = [f"{q} Q0 {p} {place} {9 - place} x" for q, ids in run.items() for place, p in enumerate(ids, 1)]
+        (folder / "runs" / "test.x.trec").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With a run for two of its three queries."""
+    return write(tmp_path / "small", run=RUN)
+
+
+def made_of(orders: dict[str, list[str]], qrels: dict[str, dict[str, int]]) -> Collection:
+    """A collection whose passages are their ids."""
+    passages = {passage: passage for ids in orders.values() for passage in ids}
+    return Collection("made", "by hand", {query: query for query in orders}, passages, orders, qrels)
+
+
+def keep(query: str, passages: list[str]) -> list[float]:
+    return [0.5] * len(passages)
+
+
+def reverse(query: str, passages: list[str]) -> list[float]:
+    return [float(place) for place in range(len(passages))]
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def test_a_run_gives_the_candidates_and_the_queries(folder: Path) -> None:
+    collection = read_collection(folder)
+    assert collection.name == "small" and collection.first_stage == "test.x.trec"
+    assert collection.candidates == RUN
+    assert collection.queries == {query: QUERIES[query] for query in RUN}
+    assert collection.qrels == {"q1": {"p2": 1}, "q2": {"p4": 2}}
+    assert collection.passages["p1"] == "The stock market closed early."
+    assert collection.passages["p2"] == "Photosynthesis Leaves turn light, water and air into sugar."
+    assert collection.passages["p5"] == "Point the hour hand at the sun to find north."
+
+
+def test_the_run_of_another_split_is_another_s(folder: Path) -> None:
+    (folder / "qrels" / "dev.tsv").write_text("q3\tp5\t1\n")  # no header
+    (folder / "runs" / "test2.y.trec").write_text("q1 Q0 p1 1 1.0 y\n")
+    assert read_collection(folder, "dev").first_stage == "BM25, first 50"
+    assert read_collection(folder).first_stage == "test.x.trec"
+
+
+def test_judged_passages_are_shuffled_alike_whichever_queries_are_drawn(tmp_path: Path) -> None:
+    qrels = [(query, passage, int(passage == "p2")) for query in ("q1", "q2", "q3") for passage in PASSAGES]
+    folder = write(tmp_path / "list", qrels=[*qrels[:5], ("q2", "p1", 0), *qrels[10:]])
+    every = read_collection(folder)
+    assert every.first_stage == "judged passages, shuffled"
+    assert list(every.queries) == ["q1", "q3"]  # nothing is relevant to q2
+    assert all(sorted(ids) == list(PASSAGES) for ids in every.candidates.values())
+    [drawn] = read_collection(folder, queries=1).candidates.items()
+    assert every.candidates[drawn[0]] == drawn[1]
+    orders = {tuple(read_collection(folder, seed=seed).candidates["q1"]) for seed in range(10)}
+    assert len(orders) > 3 and read_collection(folder, seed=3) == read_collection(folder, seed=3)
+
+
+def test_bm25_finds_candidates_where_only_relevant_passages_are_judged(tmp_path: Path) -> None:
+    # q2 has only an irrelevant one: a list of its own would still be no choice for the others.
+    folder = write(tmp_path / "full", qrels=[("q1", "p2", 1), ("q2", "p1", 0), ("q3", "p1", 1)])
+    collection = read_collection(folder)
+    assert collection.first_stage == "BM25, first 50"
+    assert set(collection.candidates["q1"]) == {"p2", "p3", "p4"}  # those that share a word
+    assert collection.candidates["q3"] == ["p5"]
+
+
+def test_queries_are_drawn_by_seed_whatever_the_order_of_the_file(tmp_path: Path) -> None:
+    one, other = write(tmp_path / "a"), write(tmp_path / "b", qrels=QRELS[::-1])
+    drawn = [tuple(read_collection(one, queries=2, seed=seed).queries) for seed in range(10)]
+    assert drawn == [tuple(read_collection(other, queries=2, seed=seed).queries) for seed in range(10)]
+    assert len(set(drawn)) > 1 and all(len(set(queries)) == 2 for queries in drawn)
+    assert len(read_collection(one, queries=99).queries) == 3
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("corpus.jsonl", '{"_id": "p1", "text": "a"}\n{"text": "b"}', r'corpus\.jsonl:2 has no "_id" string'),
+        ("corpus.jsonl", '{"_id": "p1", "text": "a"}\n\n{"_id": "p2"}', r'corpus\.jsonl:3 has no "text" string'),
+        ("corpus.jsonl", '{"_id": "p1", "text": "a"}\n{"_id"', r"corpus\.jsonl:2 is not JSON"),
+        ("corpus.jsonl", '{"_id": "p1", "text": "a"}\n["_id", "text"]', r"corpus\.jsonl:2 is .*expected a JSON object"),
+        (
+            "corpus.jsonl",
+            '{"_id": "p1", "text": "a"}\n{"_id": "p1", "text": "b"}',
+            r"corpus\.jsonl:2: .*'p1'.* earlier",
+        ),
+        ("corpus.jsonl", '{"_id": "p1", "text": "a", "title": 5}', r'corpus\.jsonl:1: "title" is 5'),
+        ("corpus.jsonl", b"\xff\xfe", r"corpus\.jsonl is not UTF-8"),
+        ("queries.jsonl", '{"_id": "q1", "text": " "}', r'queries\.jsonl:1: "text" is \' \''),
+        ("queries.jsonl", '{"_id": 1, "text": "a"}', r'queries\.jsonl:1 has no "_id" string'),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\tp2", r"test\.tsv:2 has 2 columns, expected 3"),
+        ("qrels/test.tsv", "q1 p2 1", r"test\.tsv:1 has 1 columns, expected 3, parted by tabs"),
+        ("qrels/test.tsv", "q9\tp2\t1", r"test\.tsv:1: query 'q9' is not in queries\.jsonl"),
+        ("qrels/test.tsv", "q1\tp2\t1\nq1\tp9\t0", r"test\.tsv:2: passage 'p9' is not in corpus\.jsonl"),
+        ("qrels/test.tsv", "q1\tp2\tyes", r"test\.tsv:1: the relevance is 'yes'"),
+        ("qrels/test.tsv", "q1\tp2\t0.5", r"test\.tsv:1: the relevance is 0\.5, expected a whole number"),
+        ("qrels/test.tsv", "q1\tp2\t1\nq1\tp2\t0", r"test\.tsv:2: .*judged differently"),
+        ("qrels/test.tsv", "q1\tp2\t0", r"no query of the split 'test' has a relevant passage"),
+        ("qrels/test.tsv", "", r"no query of the split 'test'"),
+        ("runs/test.x.trec", "q1 Q0 p1 1 5.0", r"x\.trec:1 has 5 columns, expected 6"),
+        ("runs/test.x.trec", "q1 Q0 p9 1 5.0 x", r"x\.trec:1: passage 'p9' is not in corpus\.jsonl"),
+        ("runs/test.x.trec", "q9 Q0 p1 1 5.0 x", r"x\.trec:1: query 'q9' is not in queries\.jsonl"),
+        ("runs/test.x.trec", "q1 Q0 p1 1 5 x\nq1 Q0 p1 2 4 x", r"x\.trec:2: .* has passage 'p1' twice"),
+        ("runs/test.x.trec", "q1 Q0 p1 1 5 x\nq1 Q0 p2 2 6 x", r"x\.trec:2: the score 6 is above"),
+        ("runs/test.x.trec", "q1 Q0 p1 1 nan x", r"x\.trec:1: the score is 'nan'"),
+        ("runs/test.x.trec", "", r"no query of the split 'test'"),
+        ("runs/test.y.trec", "q1 Q0 p1 1 5.0 x", r"several runs of the split 'test' \(test\.x\.trec, test\.y\.trec\)"),
+    ],
+)
+def test_broken_files_are_refused_by_file_and_line(file: str, content: str | bytes, message: str, folder: Path) -> None:
+    (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=message):
+        read_collection(folder)
+
+
+def test_a_missing_file_and_a_count_below_one_are_refused(folder: Path) -> None:
+    with pytest.raises(OSError, match=r"dev\.tsv"):
+        read_collection(folder, "dev")
+    with pytest.raises(ValueError, match="queries is 0"):
+        read_collection(folder, queries=0)
+
+
+# --- measuring ---------------------------------------------------------------------------------
+
+
+def test_the_measures_are_those_worked_out_by_hand() -> None:
+    collection = made_of({"x": list("abcd"), "y": list("ef")}, {"x": {"b": 2, "d": 1}, "y": {"f": 1, "elsewhere": 1}})
+    before = evaluate(collection, keep).first_stage
+    ideal_x, ideal_y = 2 + 1 / math.log2(3), 1 + 1 / math.log2(3)
+    expected = {
+        "nDCG@10": ((2 / math.log2(3) + 1 / math.log2(5)) / ideal_x, 1 / math.log2(3) / ideal_y),
+        "MRR@10": (1 / 2, 1 / 2),
+        "MAP": ((1 / 2 + 2 / 4) / 2, 1 / 2 / 2),
+        "R@10": (1.0, 1 / 2),
+    }
+    assert tuple(before) == MEASURES
+    for name, values in expected.items():
+        assert before[name].values == pytest.approx(values), name
+        assert before[name].mean == pytest.approx(sum(values) / 2), name
+
+
+def test_only_map_looks_beyond_the_tenth() -> None:
+    found = evaluate(made_of({"x": list("abcdefghijk")}, {"x": {"k": 1}}), keep).first_stage
+    assert {name: found[name].mean for name in MEASURES} == pytest.approx(
+        {"nDCG@10": 0, "MRR@10": 0, "MAP": 1 / 11, "R@10": 0}
+    )
+
+
+def test_passages_are_scored_as_words_and_sorted_by_score(folder: Path) -> None:
+    seen: dict[str, list[str]] = {}
+
+    def score(query: str, passages: list[str]) -> list[float]:
+        seen[query] = passages
+        return reverse(query, passages)
+
+    collection = read_collection(folder)
+    evaluation = evaluate(collection, score)
+    assert seen[QUERIES["q2"]] == [collection.passages[i] for i in RUN["q2"]]
+    assert evaluation.queries == ("q1", "q2")
+    assert evaluation.first_stage["MRR@10"].mean == pytest.approx(1 / 3)
+    assert evaluation.reranked["MRR@10"].mean == 1
+
+
+def test_a_query_without_candidates_counts_as_nothing_found_and_is_not_scored() -> None:
+    asked = []
+    collection = made_of({"x": [], "y": ["a"]}, {"x": {"b": 1}, "y": {"a": 1}})
+    found = evaluate(collection, lambda query, passages: asked.append(query) or [1.0])
+    assert asked == ["y"] and found.reranked["nDCG@10"].values == (0, 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_equal_scores_keep_the_first_stage_s_order(data: st.DataObject) -> None:
+    ids = data.draw(st.permutations("abcdefgh"))
+    scores = dict(
+        zip(ids, data.draw(st.lists(st.sampled_from([0.1, 0.1 + 1e-12, 0.9]), min_size=8, max_size=8)), strict=True)
+    )
+    relevant = data.draw(st.sampled_from(ids))
+    found = evaluate(made_of({"x": ids}, {"x": {relevant: 1}}), lambda _, passages: [scores[p] for p in passages])
+    place = ids.index(relevant)
+    ahead = sum(scores[p] > scores[relevant] or (scores[p] == scores[relevant] and ids.index(p) < place) for p in ids)
+    assert found.first_stage["MRR@10"].mean == pytest.approx(1 / (place + 1))
+    assert found.reranked["MRR@10"].mean == pytest.approx(1 / (ahead + 1))
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [([0.5], "1 scores for the 2 candidates of query 'x'"), ([0.5, math.nan], "nan for query 'x' and passage 'b'")],
+)
+def test_scores_that_are_none_are_refused(scores: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(made_of({"x": ["a", "b"]}, {"x": {"a": 1}}), lambda query, passages: scores)
+
+
+def test_a_collection_without_queries_is_refused() -> None:
+    with pytest.raises(ValueError, match="'made', which has no queries"):
+        evaluate(made_of({}, {}), keep)
+
+
+# --- significance ------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
+def test_the_interval_holds_the_mean_and_lies_among_the_values(values: list[float]) -> None:
+    estimate = Estimate.of(values)
+    assert estimate.interval is not None
+    low, high = estimate.interval
+    assert min(values) - 1e-9 <= low <= estimate.mean + 1e-9 and estimate.mean - 1e-9 <= high <= max(values) + 1e-9
+
+
+def test_the_interval_is_that_of_the_normal_approximation_and_halves_with_four_times_the_queries() -> None:
+    few, many = [0.0, 0.25, 0.5, 0.75, 1.0] * 20, [0.0, 0.25, 0.5, 0.75, 1.0] * 80
+    widths = []
+    for values in (few, many):
+        low, high = Estimate.of(values).interval or (0, 0)
+        widths.append(high - low)
+        assert high - low == pytest.approx(2 * 1.96 * math.sqrt(0.125 / len(values)), rel=0.05)
+    assert widths[0] / widths[1] == pytest.approx(2, rel=0.05)
+
+
+def test_p_is_small_for_a_clear_improvement_and_one_for_none() -> None:
+    orders = {f"q{i}": ["a", "b", "c"] for i in range(12)}
+    better = evaluate(made_of(orders, {query: {"c": 1} for query in orders}), reverse)
+    assert better.reranked["nDCG@10"].p_value == pytest.approx(2 / 2**12)  # two of all patterns of signs
+    assert better.first_stage["nDCG@10"].p_value is None
+    same = evaluate(made_of(orders, {query: {"c": 1} for query in orders}), keep)
+    assert same.reranked["nDCG@10"].p_value == 1
+    worse = evaluate(made_of(orders, {query: {"a": 1} for query in orders}), reverse)
+    assert worse.reranked["nDCG@10"].p_value == pytest.approx(2 / 2**12)
+
+
+def test_p_is_large_where_gains_and_losses_balance() -> None:
+    gains = [0.1, -0.1, 0.2, -0.2, 0.05, -0.04] * 5
+    assert (Estimate.of([0.5 + gain for gain in gains], [0.5] * len(gains)).p_value or 0) > 0.5
+
+
+def test_one_query_says_nothing_about_others() -> None:
+    estimate = Estimate.of([0.5], [0.25])
+    assert estimate.interval is None and estimate.p_value is None
+    with pytest.raises(ValueError, match="values is empty"):
+        Estimate.of([])
+    with pytest.raises(ValueError, match="baseline has 1 values"):
+        Estimate.of([0.5, 0.5], [0.5])
+
+
+# --- reports -----------------------------------------------------------------------------------
+
+
+def test_the_table_marks_what_is_significant_and_never_reads_names_as_markup() -> None:
+    orders = {f"q{i}": ["a", "b", "c"] for i in range(12)}
+    collection = made_of(orders, {query: {"c": 1} for query in orders})
+    results = {"[red]better[/]": [evaluate(collection, reverse)], "same": [evaluate(collection, keep)]}
+    console = Console(file=io.StringIO(), width=120)
+    console.print(as_table(results))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[red]better[/]" in shown and "1.000* [1.000, 1.000]" in shown and "0.500 [0.500, 0.500]" in shown
+    assert "95% confidence interval" in shown and "p < 0.05" in shown
+
+
+def test_the_mean_counts_collections_alike() -> None:
+    one = made_of({"x": ["a", "b"]}, {"x": {"b": 1}})
+    two = made_of({"x": ["a", "b"], "y": ["a", "b"]}, {"x": {"a": 1}, "y": {"a": 1}})
+    record = as_record({"reverse": [evaluate(one, reverse), evaluate(two, reverse)]})
+    assert record["mean"]["first stage"]["MRR@10"] == record["mean"]["models"]["reverse"]["MRR@10"] == 0.75
+    assert [row["queries"] for row in record["collections"]] == [1, 2]
+    assert record["collections"][0]["models"]["reverse"]["MRR@10"] == {"mean": 1, "low": None, "high": None, "p": None}
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+def test_eval_measures_models_side_by_side(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded: GLiClassReranker
+) -> None:
+    other = write(tmp_path / "other")
+    arguments = ["eval", str(folder), str(other), "--dtype", "float32", "--device", "cpu", "--model", str(EMBEDDED)]
+    arguments += ["--model", str(EMBEDDED), "--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
+    monkeypatch.setattr(sys, "argv", ["gliclass-rerank", *arguments])
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert (tmp_path / "out.json").read_text() == result.stdout
+    record = json.loads(result.stdout)
+    small, full = record["collections"]
+    assert (small["collection"], small["candidates"], small["queries"]) == ("small", "test.x.trec", 2)
+    assert (full["collection"], full["candidates"], full["queries"]) == ("other", "BM25, first 50", 3)
+    expected = evaluate(read_collection(folder), embedded.score)
+    for name in ("embedded", "embedded (2)"):
+        assert small["models"][name]["nDCG@10"]["mean"] == round(expected.reranked["nDCG@10"].mean, 4)
+    assert small["first stage"]["MRR@10"] == {"mean": 0.3333, "low": 0.3333, "high": 0.3333}
+    assert set(small["models"]["embedded"]["MAP"]) == {"mean", "low", "high", "p"}
+    assert record["device"] == "cpu" and record["dtype"] == "float32" and record["passages cut"]["embedded"] == 0
+    assert {"date", "hardware", "versions"} <= set(record)
+    # The folders of this machine are nobody's business.
+    assert "eval small other" in record["command"] and str(tmp_path) not in result.stdout
+
+
+def test_eval_takes_the_embedded_model_by_default_and_as_many_queries_as_asked(folder: Path) -> None:
+    result = runner.invoke(app, ["eval", str(folder), "--queries", "1"])
+    [row] = json.loads(result.stdout)["collections"]
+    assert row["queries"] == 1 and list(row["models"]) == ["embedded"]
+
+
+def test_eval_says_what_was_cut(folder: Path) -> None:
+    with (folder / "corpus.jsonl").open("a") as corpus:
+        corpus.write(json.dumps({"_id": "p6", "text": "sugar " * 1000}) + "\n")
+    (folder / "runs" / "test.x.trec").write_text("q1 Q0 p6 1 5 x\nq1 Q0 p2 2 4 x\n")
+    result = runner.invoke(app, ["eval", str(folder)])
+    assert "note: 1 passages were cut to 512 tokens for embedded" in result.stderr
+    assert json.loads(result.stdout)["passages cut"] == {"embedded": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{folder}/none"], "corpus.jsonl"),
+        (["{folder}", "--split", "dev"], "dev.tsv"),
+        (["{folder}", "--dtype", "int3"], "dtype is 'int3'"),
+        (["{folder}", "--device", "cuda:99"], "device is 'cuda:99'"),
+        (["{folder}", "--model", "/no/such/folder"], "there is no folder"),
+        (["{folder}", "--json", "/no/such/folder/out.json"], "--json is '/no/such/folder/out.json'"),
+        (["{folder}", "--plot", "{folder}"], "--plot is"),
+        (["{folder}", "--plot", "{folder}/bars.svg"], "ends in .png"),
+    ],
+)
+def test_errors_are_one_line_and_status_2(arguments: list[str], message: str, folder: Path) -> None:
+    result = runner.invoke(app, ["eval", *(a.format(folder=folder) for a in arguments)])
+    assert result.exit_code == 2
+    [line] = result.stderr.strip().splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+@pytest.mark.parametrize(("module", "more"), [("ir_measures", []), ("scipy", []), ("matplotlib", ["--plot", "x.png"])])
+def test_a_missing_extra_is_named_before_any_work(
+    module: str, more: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    result = runner.invoke(app, ["eval", str(folder), "--model", "/no/such/folder", *more])
+    assert result.exit_code == 2
+    assert f"{module} is not installed: pip install 'gliclass-rerank[eval]'" in result.stderr
+
+
+def test_nothing_heavy_is_imported_for_help_and_no_torch_to_evaluate(folder: Path) -> None:
+    code = f"""
+import sys
+from gliclass_rerank.cli import app
+assert not {{"torch", "transformers", "ir_measures", "scipy", "numpy", "matplotlib"}} & set(sys.modules)
+from gliclass_rerank.evaluation import evaluate, read_collection
+evaluate(read_collection({str(folder)!r}), lambda query, passages: [0.0] * len(passages))
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gliclass_rerank.training.data import LabelledText, Passage, Question, TrainingData, read_data, read_ids, set_aside
+from gliclass_rerank.training.negatives import HardNegatives
+from gliclass_rerank.training.sampling import GroupSampler, vary
+from gliclass_rerank.training.teacher import Teacher
+from tests.colors import COLORS
+
+
+def sampler_of(data: TrainingData, teacher: Teacher | None = None, seed: int = 0) -> GroupSampler:
+    return GroupSampler(data, HardNegatives(data, teacher), teacher, seed=seed)
+
+
+def write_rows(path: Path, *rows: object) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+# Reading
+
+
+def test_a_collection_becomes_passages_and_questions(colors: Path) -> None:
+    data = read_data([colors])
+    assert [p.title for p in data.passages[:2]] == ["Room 0", "Room 1"]
+    assert data.questions[2] == Question("Which wall is green?", (2,), ("green",), source=colors.name)
+
+
+def test_excluded_passages_go_with_the_questions_that_only_they_answer(colors: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("red\n\nblue\n")
+    data = read_data([colors], exclude=read_ids([tmp_path / "ids.txt"]))
+    assert len(data.passages) == len(data.questions) == len(COLORS) - 2
+    assert all(data.questions[i].passages == (i,) for i in range(len(data.questions)))
+
+
+def test_rows_of_queries_share_equal_passages_and_keep_their_negatives(tmp_path: Path) -> None:
+    first = {"query": "what purrs?", "positives": ["cats"], "negatives": ["dogs"]}
+    file = write_rows(tmp_path / "a.jsonl", first, {"query": "what barks?", "positives": ["dogs"]})
+    data = read_data([file])
+    assert [p.text for p in data.passages] == ["cats", "dogs"]
+    assert [(q.passages, q.negatives) for q in data.questions] == [((0,), (1,)), ((1,), ())]
+
+
+def test_rows_of_one_text_become_its_labels(tmp_path: Path) -> None:
+    file = write_rows(
+        tmp_path / "a.jsonl",
+        {"text": "t", "query": "claim", "label": "entailment"},
+        {"text": "t", "query": "other", "label": False},
+        {"text": "u", "true_labels": ["x"], "all_labels": ["y", "x"]},
+    )
+    labelled = [(t.text, t.labels, t.targets) for t in read_data([file]).texts]
+    assert labelled == [("t", ("claim", "other"), (1, 0)), ("u", ("x", "y"), (1, 0))]
+
+
+def test_positions_of_several_sources_do_not_mix(colors: Path, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "a.jsonl", {"query": "what purrs?", "positives": ["cats"]})
+    data = read_data([colors, file, colors])
+    for question in data.questions:
+        text = data.passages[question.passages[0]].text
+        assert "cats" in text if question.text == "what purrs?" else question.answers[0] in text
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{", "a.jsonl:1 is not JSON"),
+        ("[1]", "expected a JSON object"),
+        ('{"question": "q"}', "keys .*question.*, expected"),
+        ('{"query": "q", "positives": []}', "positives is empty"),
+        ('{"query": "q", "positives": "p"}', "expected a list of texts"),
+        ('{"query": 1, "positives": ["p"]}', "query is 1, expected a text"),
+        ('{"text": "t", "query": "q", "label": "ture"}', "label is 'ture'"),
+        ("", "no question"),
+    ],
+)
+def test_broken_rows_are_refused_by_line(tmp_path: Path, row: str, message: str) -> None:
+    (tmp_path / "a.jsonl").write_text(row)
+    with pytest.raises(ValueError, match=message):
+        read_data([tmp_path / "a.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "qrels/train.tsv",
+            "query-id\tcorpus-id\tscore\nqred\tpurple\t1",
+            "train.tsv:2: passage 'purple' is not in corpus.jsonl",
+        ),
+        ("qrels/train.tsv", "query-id\tcorpus-id\tscore\nqred red 1", "train.tsv:2 has 1 columns"),
+        ("corpus.jsonl", '{"_id": "red"}', 'corpus.jsonl:1 has no "text"'),
+        ("queries.jsonl", '{"text": "no id"}', 'queries.jsonl:1 has no "_id"'),
+    ],
+)
+def test_broken_collections_are_refused_by_line(
+    colors: Path, tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    (tmp_path / "qrels").mkdir()
+    for file in ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv"):
+        (tmp_path / file).write_text(content if file == name else (colors / file).read_text())
+    with pytest.raises(ValueError, match=message):
+        read_data([tmp_path])
+
+
+def test_questions_set_aside_are_not_trained_on(colors: Path) -> None:
+    data = read_data([colors])
+    rest, aside = set_aside(data, 3)
+    assert len(aside) == 3 and set(rest.questions) | set(aside) == set(data.questions)
+    assert not set(rest.questions) & set(aside) and rest.passages == data.passages
+    with pytest.raises(ValueError, match="8 questions to be set aside"):
+        set_aside(data, 8)
+
+
+# Sampling
+
+
+def test_a_group_holds_its_question_s_passage_once_and_no_other_answer(colors: Path) -> None:
+    sampler = sampler_of(read_data([colors]), seed=1)
+    for group in map(sampler.sample, range(60)):
+        assert len(group.passages) == 6 and 1 <= len(group.questions) <= 8
+        for column, question in enumerate(group.questions):
+            color = next((c for c in COLORS if c in question), None)
+            answers = [f"wall is {color}" in passage.lower() for passage in group.passages]
+            assert color is None or [row[column] for row in group.targets] == answers  # None: a slip in the color
+        assert any(map(any, group.targets))
+
+
+def test_groups_depend_on_seed_and_number_alone(colors: Path) -> None:
+    data = read_data([colors])
+    sampler = sampler_of(data, seed=1)
+    first = sampler.sample(7)
+    sampler.sample(8)
+    assert sampler.sample(7) == first == sampler_of(data, seed=1).sample(7)
+    assert sampler_of(data, seed=2).sample(7) != first
+    assert first.questions and data.questions[sampler.question_of(7) or 0].answers[0] in " ".join(first.passages)
+
+
+def test_long_passages_are_cropped_around_the_answer(colors: Path) -> None:
+    data = read_data([colors])
+    filler = "nothing of interest here " * 100
+    longer = [Passage(p.title, f"{filler} {p.text.split('.')[0]} {filler}") for p in data.passages]
+    sampler = sampler_of(TrainingData(longer, data.questions))
+    for number in range(20):
+        question = data.questions[sampler.question_of(number) or 0]
+        group = sampler.sample(number)
+        assert any(question.answers[0] in p and len(p.split()) <= 160 for p in group.passages)
+
+
+def test_an_answer_in_the_last_words_survives_the_crop() -> None:
+    passage = Passage("", " ".join(["filler"] * 395 + ["answer", "a", "b", "c", "d"]))
+    sampler = sampler_of(TrainingData([passage, Passage("", "other")], [Question("where?", (0,), ("answer",))]))
+    for group in map(sampler.sample, range(20)):
+        assert "answer" in group.passages[0] and len(group.passages[0].split()) <= 150
+        assert group.targets[0] == [1]
+
+
+def test_a_stretch_of_the_right_passage_without_the_answer_is_a_near_miss() -> None:
+    passage = Passage("", " ".join(["before"] * 100 + ["answer"] + ["after"] * 100))
+    questions = [Question("answer", (0,), ("answer",)), Question("before", (0,), ("before",))]
+    sampler = sampler_of(TrainingData([passage, Passage("", "other")], questions))
+    groups = [group for n in range(80) if sampler.question_of(n) == 0 for group in [sampler.sample(n)]]
+    near_misses = [(g, p) for g in groups for p, text in enumerate(g.passages) if p and "other" not in text]
+    assert 0.25 < len(near_misses) / len(groups) < 0.75
+    for group, place in near_misses:
+        text = group.passages[place]
+        assert "answer" not in text
+        for question, target in zip(group.questions, group.targets[place], strict=True):
+            assert target == int("before" in text if question == "before" else "answer" in text)
+
+
+def test_small_collections_and_rare_kinds_of_questions_are_drawn_more_often_than_their_share() -> None:
+    questions = [Question(f"What is {i}?", (0,), source="large") for i in range(900)]
+    questions += [Question(f"Why {i}?", (0,), source="large") for i in range(100)]
+    questions += [Question(f"what is {i}", (0,), source="small") for i in range(100)]
+    sampler = sampler_of(TrainingData([Passage("", "text")], questions))
+    drawn = [questions[sampler.question_of(n) or 0] for n in range(5000)]
+    why, small = (sum(q.text[:3] == "Why" for q in drawn), sum(q.source == "small" for q in drawn))
+    assert 900 < why < 1100 and 900 < small < 1100  # square roots: 30 to 10 to 10
+
+
+def test_every_passage_that_answers_is_a_target_and_none_a_negative() -> None:
+    passages = [Passage("", f"the wall number {n}") for n in ("one", "two", "three", "four", "five", "six")]
+    sampler = sampler_of(TrainingData(passages, [Question("wall", (0, 1, 2)), Question("six", (5,), ("six",))]))
+    for number in range(50):
+        if sampler.question_of(number) == 0:
+            group = sampler.sample(number)
+            column = group.questions.index("wall")
+            for passage, row in zip(group.passages, group.targets, strict=True):
+                assert row[column] == any(n in passage for n in ("one", "two", "three"))
+            assert sum(row[column] for row in group.targets) == 1
+
+
+def test_negatives_of_a_row_are_drawn_for_its_question() -> None:
+    passages = [Passage("", "right"), Passage("", "wrong"), *(Passage("", f"other {i}") for i in range(200))]
+    sampler = sampler_of(TrainingData(passages, [Question("what?", (0,), negatives=(1,))]))
+    for group in map(sampler.sample, range(10)):
+        assert group.targets[group.passages.index("wrong")] == [0]
+
+
+def test_many_words_in_questions_leave_room_for_the_passage() -> None:
+    questions = [Question("word " * 100 + str(i), (0,)) for i in range(5)]
+    sampler = sampler_of(TrainingData([Passage("", "text"), Passage("", "more")], questions))
+    assert all(sum(len(q.split()) for q in sampler.sample(n).questions) <= 80 for n in range(10))
+
+
+def test_a_text_comes_with_its_labels_and_those_of_others() -> None:
+    texts = [LabelledText("purring", ("cat", "dog"), (1, 0)), LabelledText("barking", ("dog", "wolf"), (1, 0))]
+    groups = [sampler_of(TrainingData(texts=texts)).sample(n) for n in range(40)]
+    truth = {"purring": {"cat"}, "barking": {"dog"}}
+    for group in groups:
+        [text] = group.passages
+        assert group.targets == [[int(label in truth[text]) for label in group.questions]]
+    assert any("wolf" in group.questions and group.passages == ["purring"] for group in groups)
+
+
+def test_a_teacher_finds_hard_negatives_and_says_how_alike_they_are() -> None:
+    alike = [f"alike {i}" for i in range(24)]
+    texts = ["right answer", *alike, *(f"other {i}" for i in range(300))]
+    vectors = torch.eye(len(texts))
+    question = vectors[0] + 0.5 * vectors[1:25].sum(0)
+    data = TrainingData([Passage("", text) for text in texts], [Question("what?", (0,))])
+    sampler = sampler_of(data, Teacher(passages=vectors, questions=question.unsqueeze(0)))
+    known = {"right answer": 1.0, **dict.fromkeys(alike, 0.5)}
+    for group in map(sampler.sample, range(20)):
+        assert any(passage in alike for passage in group.passages)
+        assert group.similarities == [[known.get(passage, 0.0)] for passage in group.passages]
+
+
+def test_what_the_teacher_likes_better_than_the_marked_answer_is_no_negative() -> None:
+    texts = ["marked", "unmarked", "unlike"]
+    data = TrainingData([Passage("", text) for text in texts], [Question("what?", (0,))])
+    vectors = torch.tensor([[0.8], [0.9], [0.1]])
+    negatives = HardNegatives(data, Teacher(passages=vectors, questions=torch.ones(1, 1)))
+    assert set(negatives.draw(0, hard=2, count=2, rng=random.Random(0))) == {2}
+
+
+def test_passages_that_mislead_the_model_are_drawn_once_it_was_asked() -> None:
+    passages = [Passage("", "wall right"), *(Passage("", f"wall {i}") for i in range(20)), Passage("", "other")]
+    data = TrainingData(passages, [Question("wall", (0,))])
+    negatives = HardNegatives(data)
+    negatives.mine([0], lambda question, texts: [-abs(int(t.split()[1]) - 10) for t in texts])
+    assert negatives.mined[0][:3] == [11, 10, 12]  # "wall 10" and its neighbours
+    drawn = {i for seed in range(20) for i in negatives.draw(0, hard=4, count=4, rng=random.Random(seed))}
+    assert drawn == set(negatives.mined[0])
+
+
+@given(st.text(max_size=80), st.integers())
+def test_variants_of_a_question_lose_no_word_that_matters(question: str, seed: int) -> None:
+    varied = vary(question, random.Random(seed))
+    assert bool(varied) == bool(" ".join(question.split()))
+    assert len(varied) <= len(" ".join(question.split()).lower()) or varied == " ".join(question.split())
+
+
+def test_questions_are_also_seen_in_lower_case_as_keywords_and_with_a_slip() -> None:
+    seen = {vary("What is the Capital?", random.Random(seed)) for seed in range(200)}
+    assert {"What is the Capital?", "what is the capital", "capital"} <= seen
+    assert any(sorted(s) == sorted("what is the capital") and s != "what is the capital" for s in seen)
