@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 COLORS = ["red", "blue", "green", "white", "black", "brown", "yellow", "orange"]
 
 
-def write_colors(folder: Path, split: str = "train") -> Path:
+def write_colors(folder: Path, colors: Sequence[str] = COLORS) -> Path:
     """Write a collection in BEIR layout, a passage and a question for each colour."""
     (folder / "qrels").mkdir(parents=True)
-    corpus = [{"_id": c, "title": f"Room {i % 2}", "text": f"The wall is {c}. " * 30} for i, c in enumerate(COLORS)]
-    queries = [{"_id": f"q{c}", "text": f"Which wall is {c}?", "answers": [c]} for c in COLORS]
+    corpus = [{"_id": c, "title": f"Room {i % 2}", "text": f"The wall is {c}. " * 30} for i, c in enumerate(colors)]
+    queries = [{"_id": f"q{c}", "text": f"Which wall is {c}?", "answers": [c]} for c in colors]
     for name, rows in (("corpus", corpus), ("queries", queries)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    qrels = [f"q{c}\t{c}\t1" for c in COLORS]
-    (folder / "qrels" / f"{split}.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *qrels]))
+    qrels = [f"q{c}\t{c}\t1" for c in colors]
+    (folder / "qrels" / "train.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *qrels]))
     return folder

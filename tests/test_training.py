@@ -110,7 +110,7 @@ def test_training_learns_and_gives_a_checkpoint_that_both_libraries_load(
     encoder: Path, colors: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "model"
-    arguments = ["--start", encoder, "--teacher", encoder, "--mine-every", 50, "--dev-questions", 2]
+    arguments = ["--start", encoder, "--teacher", encoder, "--mine-every", 50, "--held-out", 2]
     run("train", output, colors, *arguments, "--steps", 160, "--save-every", 80, "--dtype", "float16")
     assert np.mean(losses(output)[-3:]) < 0.7 * np.mean(losses(output)[:3])
     assert ranking_quality(output) >= 0.75
@@ -194,7 +194,7 @@ def test_a_checkpoint_can_be_the_teacher(encoder: Path, colors: Path, tmp_path: 
     [
         (["no-such-folder.jsonl"], "No such file"),
         (["COLORS", "--start", "./nowhere"], "there is no folder"),
-        (["COLORS", "--dev-questions", "8"], "8 questions to be set aside"),
+        (["COLORS", "--held-out", "8"], "8 questions to be set aside"),
         (["COLORS", "--lora", "base"], "presets that fit it: embedded"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +24,7 @@ def calibrate(
     sources: Sources,
     model: Annotated[str | None, typer.Option(help="Hub name or folder; the embedded model without it.")] = None,
     questions: Annotated[
-        int, typer.Option(min=1, help="How many; those that a training run with as many --dev-questions sets aside.")
+        int, typer.Option(min=1, help="How many; those that a training run with as many --held-out sets aside.")
     ] = 400,
     exclude: Exclude = None,
     stored: Stored = StoredDtype.FLOAT32,
@@ -48,7 +47,7 @@ def calibrate(
     if console.is_terminal:
         console.print(_as_table(report))
     else:
-        json.dump(asdict(report), sys.stdout, indent=1)
+        json.dump(report.as_dict(), sys.stdout, indent=1)
         sys.stdout.write("\n")
 
 

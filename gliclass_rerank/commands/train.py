@@ -52,8 +52,8 @@ def train(
     focal_gamma: Annotated[float, typer.Option(min=0, help="How far easy pairs count less.")] = 0.0,
     teacher: Annotated[str | None, typer.Option(help="Sentence encoder or checkpoint to learn from too.")] = None,
     mine_every: Annotated[int, typer.Option(min=0, help="Steps between minings of hard negatives; 0: none.")] = 0,
-    dev_questions: Annotated[
-        int | None, typer.Option(min=0, help="Questions to set aside and measure with; a twentieth, at most 100.")
+    held_out: Annotated[
+        int | None, typer.Option(min=0, help="Questions to keep out, to measure with; a twentieth, at most 100.")
     ] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between saved states.")] = 250,
     exclude: Exclude = None,
@@ -96,7 +96,7 @@ def train(
             lora=lora,
             teacher=teacher,
             exclude=read_ids(exclude or []),
-            dev_questions=dev_questions,
+            held_out=held_out,
             dtype=getattr(torch, stored),
         )
     errors.print(f"the model is in {output}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,13 @@ class CalibrationReport:
     after: Quality
     pairs: int
 
+    def as_dict(self) -> dict[str, Any]:
+        """Every figure, rounded, ready for JSON."""
+        return {
+            name: {key: round(figure, 4) for key, figure in value.items()} if isinstance(value, dict) else value
+            for name, value in asdict(self).items()
+        }
+
 
 def calibrate(
     model: str | os.PathLike[str] | None,
@@ -60,8 +68,8 @@ def calibrate(
 
     Args:
         model: A GLiClass checkpoint (hub name or folder; None for the embedded model).
-        sources: Data as for training. Used are the questions that a training run sets aside when it
-            is told to set aside as many.
+        sources: Data as for training. Used are the questions that a training run keeps out when it
+            is told to keep out as many.
         output: Folder for the calibrated checkpoint.
         questions: How many questions.
         exclude: Ids of passages to leave out.

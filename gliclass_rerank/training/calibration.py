@@ -19,7 +19,7 @@ from torch import nn
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 
 _BINS = 10
-_LEAST_PAIRS = 50  # of either kind; a fit on fewer says little
+_LEAST_PAIRS = 30  # of either kind; a fit on fewer says little
 
 
 @dataclass(frozen=True, slots=True)

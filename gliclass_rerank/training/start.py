@@ -1,13 +1,15 @@
 """Turn a bare sentence encoder into a GLiClass network that ranks from its first step.
 
-A head that starts at random has to be learned before anything else can be. This one starts as
-the encoder's own cosine similarity: text and query are averaged over their tokens, projected by
-(nearly) the identity, normalised and multiplied.
+The head starts as (nearly) the encoder's own cosine similarity: text and query are averaged over
+their tokens, projected by (nearly) the identity, normalised, and compared by an MLP that was
+fitted to the cosine. The MLP, unlike a dot product, has a bias, without which scores could not be
+calibrated.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -17,20 +19,28 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
-from gliclass_rerank.modeling.heads import Projector
+from gliclass_rerank.modeling.heads import MlpScorer, Projector
 from gliclass_rerank.prompt import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN
-from gliclass_rerank.training.encoders import load_encoder
+from gliclass_rerank.training.cosine_head import fit_cosine
+from gliclass_rerank.training.encoders import encode, load_encoder
 
 # GELU is nearly the identity for inputs well above zero: shift there, and back afterwards.
 _SHIFT = 4.0
-_SCALE = 20.0  # logits lie within plus and minus this
+# Logits at the start: those of pairs that belong together lie around zero.
+_SCALE = 20.0
+_OFFSET = -12.0
+_TEXTS = 4000  # of either kind at most, to fit the head with
 
 
-def start_from_encoder(folder: str | os.PathLike[str]) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
+def start_from_encoder(
+    folder: str | os.PathLike[str], passages: Sequence[str], questions: Sequence[str]
+) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
     """Build a network around an encoder.
 
     Args:
         folder: A local folder with the encoder's config.json, safetensors weights and tokenizer.
+        passages: Texts of the kind that it will read; the head is fitted on some of them.
+        questions: The same.
 
     Returns:
         The network and its tokenizer, extended by GLiClass's control tokens.
@@ -40,7 +50,7 @@ def start_from_encoder(folder: str | os.PathLike[str]) -> tuple[GLiClassNetwork,
         ValueError: The encoder is of a kind that GLiClass does not run on.
 
     Example:
-        >>> network, tokenizer = start_from_encoder("all-MiniLM-L6-v2")  # doctest: +SKIP
+        >>> network, tokenizer = start_from_encoder("MiniLM", ["Cats purr."], ["What purrs?"])  # doctest: +SKIP
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     bare = load_encoder(folder, torch.float32)
@@ -58,7 +68,8 @@ def start_from_encoder(folder: str | os.PathLike[str]) -> tuple[GLiClassNetwork,
         "class_token_pooling": "average",
         "extract_text_features": True,
         "normalize_features": True,
-        "logit_scale_init_value": _SCALE,
+        "logit_scale_init_value": 1.0,
+        "scorer_type": "mlp",
         "prompt_first": True,
         "problem_type": "multi_label_classification",
         "max_labels_alloc": "dynamic",
@@ -68,7 +79,13 @@ def start_from_encoder(folder: str | os.PathLike[str]) -> tuple[GLiClassNetwork,
     _load_encoder(network.encoder_model, bare, control_ids)
     for projector in (network.text_projector, network.classes_projector):
         _start_as_identity(projector)
+    vectors = [encode(folder, _some(texts)) for texts in (passages, questions)]
+    fit_cosine(cast("MlpScorer", network.scorer).mlp, *vectors, scale=_SCALE, offset=_OFFSET)
     return network, tokenizer
+
+
+def _some(texts: Sequence[str]) -> Sequence[str]:
+    return texts[:: max(1, len(texts) // _TEXTS)]
 
 
 @torch.no_grad()

@@ -8,17 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
-from transformers import AutoTokenizer
 
-from gliclass_rerank.batching import plan_batches
-from gliclass_rerank.scorer import choose_device
-from gliclass_rerank.training.encoders import load_encoder
-
-_MAX_LENGTH = 256
-_TOKEN_BUDGET = 2048
+from gliclass_rerank.training.encoders import encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +50,10 @@ def ask_teacher(
         >>> ask_teacher("gte-small", ["Cats purr."], ["What purrs?"], Path("teacher.pt"))  # doctest: +SKIP
     """
     if not cache.is_file():
-        vectors = {"passages": _encode(folder, passages), "questions": _encode(folder, questions)}
+        vectors = {"passages": encode(folder, passages), "questions": encode(folder, questions)}
         cache.parent.mkdir(parents=True, exist_ok=True)
         torch.save(vectors, cache)
     vectors = torch.load(cache, weights_only=True)
     if [len(vectors["passages"]), len(vectors["questions"])] != [len(passages), len(questions)]:
         raise ValueError(f"{cache} was made from other data; remove it or choose another output folder.")
     return Teacher(**vectors)
-
-
-@torch.inference_mode()
-def _encode(folder: str | os.PathLike[str], texts: Sequence[str]) -> Tensor:
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    encoder = load_encoder(folder, torch.bfloat16)
-    torch.nn.Module.to(encoder, choose_device(None))
-    ids = tokenizer(list(texts), truncation=True, max_length=_MAX_LENGTH)["input_ids"]
-    vectors = torch.empty(len(texts), encoder.config.hidden_size)
-    console = Console(stderr=True)
-    batches = plan_batches([len(i) for i in ids], _TOKEN_BUDGET)
-    for batch in track(batches, "asking the teacher", console=console, disable=not console.is_terminal):
-        inputs = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(encoder.device)
-        states = encoder(**inputs).last_hidden_state.float()
-        mask = inputs["attention_mask"].unsqueeze(-1)
-        means = (states * mask).sum(1) / mask.sum(1)
-        vectors[batch] = torch.nn.functional.normalize(means, dim=-1).cpu()
-    return vectors

@@ -25,6 +25,7 @@ from gliclass_rerank.training.start import start_from_encoder
 from gliclass_rerank.training.teacher import ask_teacher
 from gliclass_rerank.training.trainer import GroupTrainer, Ranking, TrainingSettings, set_training_attention
 
+_DEV_QUESTIONS = 100  # at most
 _DEV_CANDIDATES = 20
 
 
@@ -37,7 +38,7 @@ def train(
     lora: str | None = None,
     teacher: str | os.PathLike[str] | None = None,
     exclude: Collection[str] = (),
-    dev_questions: int | None = None,
+    held_out: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Train a reranker and save its checkpoint.
@@ -54,8 +55,8 @@ def train(
         lora: Name of one of ``LORA_PRESETS``; None to train all weights.
         teacher: A sentence encoder or a GLiClass checkpoint to learn from too.
         exclude: Ids of passages to leave out.
-        dev_questions: How many questions to set aside, to measure with while training; None for a
-            twentieth, at most 100.
+        held_out: How many questions to keep out of training, to calibrate on afterwards and to
+            measure with meanwhile (a hundred of them); None for a twentieth, at most 100.
         dtype: What the weights are saved as.
 
     Raises:
@@ -67,13 +68,13 @@ def train(
         >>> train("all-MiniLM-L6-v2", ["squad_train"], "my-model", TrainingSettings())  # doctest: +SKIP
     """
     output = Path(output)
-    given = {"start": _name(start), "teacher": _name(teacher), "lora": lora, "dev_questions": dev_questions}
+    given = {"start": _name(start), "teacher": _name(teacher), "lora": lora, "held_out": held_out}
     _open_run(output, {"sources": [_name(s) for s in sources], "excluded": len(exclude), **given, **asdict(settings)})
     everything = read_data(sources, exclude=exclude)
-    count = min(len(everything.questions) // 20, 100) if dev_questions is None else dev_questions
+    count = min(len(everything.questions) // 20, _DEV_QUESTIONS) if held_out is None else held_out
     data, aside = set_aside(everything, count)
     torch.manual_seed(settings.seed)
-    network, tokenizer = _load(start)
+    network, tokenizer = _load(start, data)
     set_training_attention(network)
     vectors, reranker = None, None
     if teacher is not None and is_gliclass(teacher):
@@ -121,18 +122,20 @@ def _name(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else Path(path).name
 
 
-def _load(start: str | os.PathLike[str] | None) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
+def _load(start: str | os.PathLike[str] | None, data: TrainingData) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
     if start is None or is_gliclass(start):
         checkpoint = load_checkpoint(start)
         return checkpoint.network, checkpoint.tokenizer
-    return start_from_encoder(find_checkpoint(start))
+    texts = [p.whole for p in data.passages] or [t.text for t in data.texts]
+    questions = [q.text for q in data.questions] or [label for t in data.texts for label in t.labels]
+    return start_from_encoder(find_checkpoint(start), texts, questions)
 
 
 def _dev_rankings(data: TrainingData, questions: Sequence[Question]) -> list[Ranking]:
     """Questions with BM25's hits and, should it miss them, the passages that answer."""
     index = KeywordIndex(passage.whole for passage in data.passages) if questions else None
     rankings = []
-    for question in questions:
+    for question in questions[:: max(1, len(questions) // _DEV_QUESTIONS)]:
         hits = index.search(question.text, top_k=_DEV_CANDIDATES) if index else []
         chosen = list(dict.fromkeys([*hits, *question.passages]))
         relevant = [i for i, position in enumerate(chosen) if position in question.passages]

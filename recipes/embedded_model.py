@@ -1,0 +1,93 @@
+"""Make the embedded model: choose the data, train, calibrate.
+
+    python -m recipes.embedded_model OUTPUT --data DATA --encoder all-MiniLM-L6-v2 --teacher gte-small
+
+DATA holds the folders squad_train, nq_oracle and medquad_train in BEIR layout and nli_fever_rte
+(train.jsonl); the model's card says where each is published. OUTPUT/model is the calibrated
+checkpoint. A run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gliclass_rerank.beir_files import read_json_lines, read_qrels, read_rows
+from gliclass_rerank.training.calibrate import calibrate
+from gliclass_rerank.training.data import read_ids
+from gliclass_rerank.training.train import train
+from gliclass_rerank.training.trainer import TrainingSettings
+
+SETTINGS = TrainingSettings(steps=2800, save_every=400)
+HELD_OUT = 600  # questions, to measure with while training and to calibrate on afterwards
+MOST_WORDS = 200  # of a MedQuAD answer; longer ones are mostly several answers
+
+
+def choose_passages(source: Path, target: Path, keep: Callable[[int, str, str], bool]) -> Path:
+    """Copy the passages of a collection that are kept, by number, id and text, and the questions that they answer."""
+    (target / "qrels").mkdir(parents=True, exist_ok=True)
+    rows = [row for _, row in read_rows(source / "corpus.jsonl")]
+    kept = [row for i, row in enumerate(rows) if keep(i, row["_id"], row["text"])]
+    ids = {row["_id"] for row in kept}
+    queries = {row["_id"]: row for _, row in read_rows(source / "queries.jsonl")}
+    qrels = read_qrels(source / "qrels" / "train.tsv", queries, {row["_id"] for row in rows})
+    judged = [(query, passage, score) for query, of_query in qrels.items() for passage, score in of_query.items()]
+    judged = [line for line in judged if line[1] in ids]
+    answered = {query for query, _, _ in judged}
+    write_rows(target / "corpus.jsonl", kept)
+    write_rows(target / "queries.jsonl", [row for row in queries.values() if row["_id"] in answered])
+    lines = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, line)) for line in judged)]
+    (target / "qrels" / "train.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return target
+
+
+def claims_with_evidence(source: Path, target: Path) -> Path:
+    """FEVER's claims as queries; the evidence is what a search should find, whether it supports or refutes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pairs = [(row["query"], row["text"]) for _, row in read_json_lines(source / "train.jsonl")]
+    write_rows(target, [{"query": claim, "positives": [evidence]} for claim, evidence in pairs])
+    return target
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    """Write JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def choose_data(data: Path, target: Path) -> list[Path]:
+    """What the model is trained on: about 37,000 passages and 67,000 questions."""
+    excluded = read_ids([data / "medquad_train" / "exclude_docs_for_liveqa.txt"])  # in a test set of others
+    return [
+        choose_passages(data / "squad_train", target / "squad_train", lambda i, _, __: i % 2 == 0),
+        choose_passages(data / "nq_oracle", target / "nq_oracle", lambda *_: True),
+        choose_passages(
+            data / "medquad_train",
+            target / "medquad_train",
+            lambda _, id_, text: id_ not in excluded and len(text.split()) <= MOST_WORDS,
+        ),
+        claims_with_evidence(data / "nli_fever_rte", target / "fever_claims.jsonl"),
+    ]
+
+
+def main() -> None:
+    """Choose the data, train, calibrate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the training sets")
+    parser.add_argument("--encoder", required=True, help="all-MiniLM-L6-v2, hub name or folder")
+    parser.add_argument("--teacher", required=True, help="gte-small, hub name or folder")
+    options = parser.parse_args()
+    sources = choose_data(options.data, options.output / "data")
+    trained, calibrated = options.output / "trained", options.output / "model"
+    if not (trained / "model.safetensors").exists():
+        train(options.encoder, sources, trained, SETTINGS, teacher=options.teacher, held_out=HELD_OUT)
+    report = calibrate(trained, sources, calibrated, questions=HELD_OUT, dtype=torch.float16)
+    (options.output / "calibration.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
