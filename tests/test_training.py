@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.checkpoint import load_checkpoint
 from gliclass_rerank.cli import app
+from gliclass_rerank.training.cosine_head import fit_cosine
 from gliclass_rerank.training.losses import focal_loss, group_loss, list_loss, taught_by_cosines, taught_by_logits
+from gliclass_rerank.training.start import start_from_encoder
 from gliclass_rerank.training.teacher import ask_teacher
 from tests.colors import COLORS
 from tests.random_checkpoints import OfficialPipeline, make_tokenizer
@@ -42,11 +44,35 @@ def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
-def ranking_quality(folder: Path) -> float:
-    """Share of colours whose wall comes first."""
-    reranker = GLiClassReranker.from_pretrained(folder, device="cpu", dtype="float32")
-    scores = reranker.score_matrix([f"Which wall is {c}?" for c in COLORS], [f"The wall is {c}." for c in COLORS])
-    return float(np.mean(scores.argmax(1) == np.arange(len(COLORS))))
+# What no model can know before it is told.
+SECRETS = {
+    "red": "kettle",
+    "blue": "anchor",
+    "green": "violin",
+    "white": "ladder",
+    "black": "pepper",
+    "brown": "castle",
+}
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("rows") / "secrets.jsonl"
+    passages = [f"It is the {word}." for word in SECRETS.values()]
+    rows = [
+        {"query": f"Which is {color}?", "positives": [right], "negatives": [p for p in passages if p != right]}
+        for color, right in zip(SECRETS, passages, strict=True)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def secrets_known(model: Path | None) -> float:
+    """Share of the secrets for which the right passage comes first."""
+    reranker = GLiClassReranker.from_pretrained(model, device="cpu", dtype="float32")
+    passages = [f"It is the {word}." for word in SECRETS.values()]
+    scores = reranker.score_matrix([f"Which is {color}?" for color in SECRETS], passages)
+    return float(np.mean(scores.argmax(1) == np.arange(len(SECRETS))))
 
 
 # Losses
@@ -103,18 +129,52 @@ def test_a_teacher_s_cosine_is_that_of_mean_pooling(encoder: Path, tmp_path: Pat
         ask_teacher(encoder, ["red wall"], ["bread?"], tmp_path / "cache.pt")
 
 
+def test_a_head_that_was_fitted_to_the_cosine_orders_as_it_does() -> None:
+    torch.manual_seed(0)
+    passages, questions = torch.nn.functional.normalize(torch.randn(2, 300, 16), dim=-1)
+    mlp = torch.nn.Sequential(torch.nn.Linear(32, 256), torch.nn.ReLU(), torch.nn.Linear(256, 1))
+    assert fit_cosine(mlp, passages, questions, scale=20.0, offset=-12.0) > 0.95
+    pairs = torch.cat([passages[:100].repeat_interleave(100, 0), questions[:100].repeat(100, 1)], 1)
+    with torch.no_grad():
+        found, wanted = mlp(pairs).squeeze(1), 20 * (pairs[:, :16] * pairs[:, 16:]).sum(1) - 12
+    assert torch.corrcoef(torch.stack([found, wanted]))[0, 1] > 0.95
+    assert (found - wanted).abs().mean() < 1
+
+
+def test_a_network_keeps_its_encoder_and_gets_control_tokens(encoder: Path) -> None:
+    network, tokenizer = start_from_encoder(encoder, ["red wall", "bread"], ["bread?"])
+    bare = BertModel.from_pretrained(encoder).eval()
+    ids = tokenizer("yeast makes gas", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        ours = network.eval().encoder_model(ids).last_hidden_state
+        torch.testing.assert_close(ours, bare(ids).last_hidden_state, atol=1e-4, rtol=0)
+    assert tokenizer.convert_tokens_to_ids("<<LABEL>>") == network.config.class_token_index
+    embeddings = network.encoder_model.get_input_embeddings().weight
+    torch.testing.assert_close(
+        embeddings[network.config.class_token_index], bare.embeddings.word_embeddings.weight.mean(0)
+    )
+
+
 # Training
 
 
-def test_training_learns_and_gives_a_checkpoint_that_both_libraries_load(
-    encoder: Path, colors: Path, tmp_path: Path
-) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [["--learning-rate", 2e-4], ["--lora", "embedded", "--learning-rate", 1e-3, "--head-learning-rate", 1e-3]],
+    ids=["full", "lora"],
+)
+def test_the_embedded_model_learns_what_it_is_told(secrets: Path, tmp_path: Path, options: list[object]) -> None:
+    run("train", tmp_path / "model", secrets, "--steps", 30, *options)
+    assert losses(tmp_path / "model")[-1] < 0.3 * losses(tmp_path / "model")[0]
+    assert secrets_known(None) < 0.5 and secrets_known(tmp_path / "model") == 1
+
+
+def test_training_gives_a_checkpoint_that_both_libraries_load(encoder: Path, colors: Path, tmp_path: Path) -> None:
     output = tmp_path / "model"
-    arguments = ["--start", encoder, "--teacher", encoder, "--mine-every", 50, "--held-out", 2]
-    run("train", output, colors, *arguments, "--steps", 160, "--save-every", 80, "--dtype", "float16")
-    assert np.mean(losses(output)[-3:]) < 0.7 * np.mean(losses(output)[:3])
-    assert ranking_quality(output) >= 0.75
-    assert any("dev_ndcg@10" in line for line in (output / "log.jsonl").read_text().splitlines())
+    arguments = ["--start", encoder, "--teacher", encoder, "--mine-every", 5, "--held-out", 2]
+    run("train", output, colors, *arguments, "--steps", 15, "--save-every", 5, "--dtype", "float16")
+    assert sum("dev_ndcg@10" in line for line in (output / "log.jsonl").read_text().splitlines()) == 3
     assert not list(output.glob("checkpoint-*"))
     passages = [f"The wall is {c}." for c in COLORS]
     ours = GLiClassReranker.from_pretrained(output, device="cpu", dtype="float32")
@@ -129,23 +189,23 @@ def test_a_stopped_run_ends_as_one_that_was_not_stopped(
 ) -> None:
     start = tmp_path / "start"
     run("train", start, colors, "--start", encoder, "--steps", 1)
-    arguments = [colors, "--start", start, "--save-every", 20, "--mine-every", 15, *lora]
+    arguments = [colors, "--start", start, "--save-every", 10, "--mine-every", 6, *lora]
     arguments += ["--learning-rate", 1e-3]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    run("train", whole, *arguments, "--steps", 40)
+    run("train", whole, *arguments, "--steps", 24)
 
     class PowerCutError(Exception):
         pass
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gliclass_rerank.training.trainer.GroupTrainer.compute_loss", stop_after(29, PowerCutError))
+        patch.setattr("gliclass_rerank.training.trainer.GroupTrainer.compute_loss", stop_after(15, PowerCutError))
         with pytest.raises(PowerCutError):
             CliRunner().invoke(
-                app, ["train", str(stopped), *map(str, arguments), "--steps", "40"], catch_exceptions=False
+                app, ["train", str(stopped), *map(str, arguments), "--steps", "24"], catch_exceptions=False
             )
-    assert (stopped / "checkpoint-20").is_dir()
-    assert "other settings" in run("train", stopped, *arguments, "--steps", 41, fails=True)
-    run("train", stopped, *arguments, "--steps", 40)
+    assert (stopped / "checkpoint-10").is_dir()
+    assert "other settings" in run("train", stopped, *arguments, "--steps", 25, fails=True)
+    run("train", stopped, *arguments, "--steps", 24)
     start_weights, *ends = [load_checkpoint(f).network.state_dict() for f in (start, whole, stopped)]
     moved = max((ends[0][name] - tensor).abs().max().item() for name, tensor in start_weights.items())
     apart = max((ends[0][name] - ends[1][name]).abs().max().item() for name in ends[0])
@@ -173,7 +233,7 @@ def test_lora_learns_from_labelled_texts_and_rows(colors: Path, tmp_path: Path, 
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     start = checkpoint_folder("bert", prompt_first=True)
-    arguments = ["--lora", "embedded", "--learning-rate", 3e-3, "--steps", 60]
+    arguments = ["--lora", "embedded", "--learning-rate", 3e-3, "--steps", 30]
     run("train", tmp_path / "model", file, colors, "--start", start, *arguments)
     assert np.mean(losses(tmp_path / "model")[-2:]) < losses(tmp_path / "model")[0]
     before, after = (load_checkpoint(f).network.state_dict() for f in (start, tmp_path / "model"))

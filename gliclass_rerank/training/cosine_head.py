@@ -11,12 +11,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_STEPS = 6000
+_FEWEST_STEPS, _MOST_STEPS = 300, 6000
 _PAIRS = 1024  # in each
 _NEAREST = 50  # passages of a question, which most pairs are drawn from: there the order matters
 _NEAR_SHARE = 0.6
 _GAIN = 3.0  # of the first layer at the start
-_PAIRS_PER_STEP = 20  # at least; few texts are soon learned
+_PAIRS_PER_STEP = 20  # few texts are soon learned
 
 
 def fit_cosine(mlp: nn.Sequential, passages: Tensor, questions: Tensor, *, scale: float, offset: float) -> float:
@@ -41,7 +41,7 @@ def fit_cosine(mlp: nn.Sequential, passages: Tensor, questions: Tensor, *, scale
     """
     _start(mlp, torch.cat([passages, questions]))
     near = (questions @ passages.T).topk(min(_NEAREST, len(passages)), dim=1).indices
-    steps = min(_STEPS, max(1, len(passages) * len(questions) // _PAIRS_PER_STEP))
+    steps = min(_MOST_STEPS, max(_FEWEST_STEPS, len(passages) * len(questions) // _PAIRS_PER_STEP))
     optimizer = torch.optim.AdamW(mlp.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     explained = 0.0

@@ -197,11 +197,12 @@ class GroupTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with a learning rate of its own for the head."""
         named = [(name, p) for name, p in (model or self._trained).named_parameters() if p.requires_grad]
-        parts = {
-            self._settings.learning_rate: [p for name, p in named if "encoder_model." in name],
-            self._settings.head_learning_rate: [p for name, p in named if "encoder_model." not in name],
-        }
-        groups = [{"params": parameters, "lr": rate} for rate, parameters in parts.items()]
+        encoder = [p for name, p in named if "encoder_model." in name]
+        head = [p for name, p in named if "encoder_model." not in name]
+        groups = [
+            {"params": encoder, "lr": self._settings.learning_rate},
+            {"params": head, "lr": self._settings.head_learning_rate},
+        ]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
         return self.optimizer
 
