@@ -1,6 +1,6 @@
 """Does "nothing relevant" get a low score? AUROC of answerable questions against two kinds of others.
 
-    python -m benchmarks.answerability DATA [--model FOLDER] [--questions 500] [--threshold 0.5]
+    python -m benchmarks.answerability DATA [--model FOLDER] [--questions 1000] [--threshold 0.5]
 
 DATA has corpus.jsonl, queries.jsonl and qrels/test.tsv, in which each question is judged against
 the one paragraph it was asked about: relevance 0 where that paragraph, near as it is, holds no
@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
-from benchmarks.progress import progress
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.beir_files import read_qrels, read_queries, read_rows
+from gliclass_rerank.beir_files import read_passages, read_qrels, read_queries, read_rows
+from gliclass_rerank.progress import progress
 
 SEED = 0
 
@@ -58,7 +58,7 @@ def read_questions(folder: Path, most: int) -> list[Question]:
     """Answerable and unanswerable questions, ``most`` of each drawn at random; 0 for all."""
     rng = random.Random(SEED)
     corpus = {row["_id"]: row for _, row in read_rows(folder / "corpus.jsonl")}
-    passages = {key: f"{row['title']} {row['text']}" for key, row in corpus.items()}
+    passages = read_passages(folder / "corpus.jsonl")
     elsewhere = {
         title: [key for key, row in corpus.items() if row["title"] != title]
         for title in {row["title"] for row in corpus.values()}

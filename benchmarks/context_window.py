@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker, RankedPassage, fill_context
 from gliclass_rerank.context import estimate_tokens
 from gliclass_rerank.evaluation import Collection, read_collection
+from gliclass_rerank.progress import progress
 
 CANDIDATES = 20
 BUDGETS = (0.1, 0.2, 0.4)
@@ -45,11 +45,8 @@ def measure(collections: Sequence[Collection], reranker: GLiClassReranker) -> li
     """Shares of tokens and answers kept, over the answerable questions of all collections."""
     tokens: dict[str, list[float]] = {}
     answers: dict[str, list[bool]] = {}
-    console = Console(stderr=True)
     for collection in collections:
-        for query, text in track(
-            collection.queries.items(), collection.name, console=console, disable=not console.is_terminal
-        ):
+        for query, text in progress(collection.queries.items(), collection.name):
             ids = collection.candidates[query][:CANDIDATES]
             relevant = {collection.passages[i] for i in ids if collection.qrels[query].get(i, 0) > 0}
             if not relevant:

@@ -24,9 +24,9 @@ from rich.table import Table
 from sklearn.metrics import accuracy_score, f1_score
 
 from benchmarks.label_scorer import LabelScorer
-from benchmarks.progress import progress
 from benchmarks.results_file import write_result
 from gliclass_rerank.beir_files import read_json_lines
+from gliclass_rerank.progress import progress
 
 EMBEDDED = "embedded"
 SEED = 0

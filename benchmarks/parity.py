@@ -19,11 +19,11 @@ from typing import Any
 import torch
 import transformers
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.progress import progress
 from tests.random_checkpoints import ENCODERS, OfficialPipeline, full_grid, write_checkpoint
 
 QUERY = "does bread rise?"
@@ -56,15 +56,13 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take only every n-th combination")
     parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=list(ENCODERS))
     options = parser.parse_args()
-    progress = Console(stderr=True)
     table = Table("encoder", "configs", "largest difference", "above 1e-5")
     rows = []
     grid = list(full_grid())[:: options.every]
     for encoder in options.encoders:
         with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=start_worker) as pool:
             done = pool.map(partial(worst_difference, encoder), grid, chunksize=20)
-            bar = track(done, encoder, total=len(grid), console=progress, disable=not progress.is_terminal)
-            differences = list(bar)
+            differences = list(progress(done, encoder, total=len(grid)))
         above = sum(d > 1e-5 for d in differences)
         rows.append({"encoder": encoder, "configs": len(grid), "largest": max(differences), "above": above})
         table.add_row(encoder, str(len(grid)), f"{max(differences):.1e}", str(above))

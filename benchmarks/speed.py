@@ -33,10 +33,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from benchmarks.progress import progress
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.checkpoint import EMBEDDED, Checkpoint, load_checkpoint
+from gliclass_rerank.progress import progress
 from gliclass_rerank.scorer import choose_device, choose_dtype
 from gliclass_rerank.validation import Dtype
 

@@ -18,16 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ir_measures
 import numpy as np
-from ir_measures import nDCG
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.label_scorer import LabelScorer
-from benchmarks.progress import progress
 from benchmarks.results_file import write_result
 from gliclass_rerank.evaluation import Collection, read_collection
+from gliclass_rerank.evaluation.measures import measure
+from gliclass_rerank.progress import progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,9 +36,9 @@ SEED = 0
 
 @dataclass
 class Outcome:
-    """What scoring so many queries together gave: a run, each pair's movement, and labels per prompt."""
+    """What scoring so many queries together gave: a ranking, each pair's movement, and labels per prompt."""
 
-    run: dict[str, dict[str, float]] = field(default_factory=dict)
+    ranking: dict[str, list[str]] = field(default_factory=dict)
     movements: list[float] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
 
@@ -67,13 +66,16 @@ def score_collection(
         strangers = [other for other in others if other != text]
         companions = rng.sample(strangers, min(max(outcomes) - 1, len(strangers)))
         ids = collection.candidates[query]
+        if not ids:
+            continue
         passages = [collection.passages[i] for i in ids]
         alone, _ = score_among(text, [], passages, scorer, rng)
         for size, outcome in outcomes.items():
             scores, labels = (
                 (alone, 1) if size == 1 else score_among(text, companions[: size - 1], passages, scorer, rng)
             )
-            outcome.run[query] = dict(zip(ids, scores.tolist(), strict=True))
+            order = np.argsort(-scores, kind="stable").tolist()  # equal scores keep the first stage's order
+            outcome.ranking[query] = [ids[i] for i in order]
             outcome.movements += np.abs(scores - alone).tolist()
             outcome.labels.append(labels)
     return outcomes
@@ -87,7 +89,7 @@ def evaluate(collection: Collection, outcomes: dict[int, Outcome]) -> list[dict[
             "queries": len(collection.queries),
             "together": size,
             "mean labels": round(float(np.mean(outcome.labels)), 2),
-            "nDCG@10": round(ir_measures.calc_aggregate([nDCG @ 10], collection.qrels, outcome.run)[nDCG @ 10], 4),
+            "nDCG@10": round(float(np.mean(measure(collection.qrels, outcome.ranking)["nDCG@10"])), 4),
             "mean movement": round(float(np.mean(outcome.movements)), 4),
         }
         for size, outcome in outcomes.items()

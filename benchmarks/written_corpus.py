@@ -11,13 +11,13 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.beir_files import read_passages, read_qrels, read_queries
 from gliclass_rerank.keyword_index import KeywordIndex
+from gliclass_rerank.progress import progress
 
 CORPUS = Path(__file__).parent.parent / "examples" / "corpus"
 
@@ -31,12 +31,11 @@ def main() -> None:
     ids, passages = list(corpus), list(corpus.values())
     index = KeywordIndex(passages)
     reranker = GLiClassReranker.from_pretrained(options.model, dtype="float32")
-    console = Console(stderr=True)
     rows = []
     for path in sorted((CORPUS / "qrels").glob("*.tsv")):
         expected = read_qrels(path, questions, corpus)
         right = {"BM25": 0, "model": 0}
-        for question in track(expected, path.stem, console=console, disable=not console.is_terminal):
+        for question in progress(expected, path.stem):
             right["BM25"] += any(ids[i] in expected[question] for i in index.search(questions[question], top_k=1))
             [hit] = reranker.rank(questions[question], passages, top_k=1)
             right["model"] += ids[hit.index] in expected[question]

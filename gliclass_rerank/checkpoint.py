@@ -119,9 +119,12 @@ def save_checkpoint(
         f"model.{k}": v.detach().to("cpu", dtype if v.is_floating_point() else v.dtype).contiguous()
         for k, v in network.state_dict().items()
     }
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(network.config.to_dict(), indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
+    # Last and at once, so that a folder with weights is a whole checkpoint.
+    unfinished = folder / "model.safetensors.tmp"
+    save_file(state, unfinished, metadata={"format": "pt"})
+    unfinished.replace(folder / "model.safetensors")
 
 
 def find_checkpoint(model: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None) -> Path:

@@ -18,7 +18,7 @@ import torch
 
 from gliclass_rerank.beir_files import read_json_lines, read_qrels, read_rows
 from gliclass_rerank.training.calibrate import calibrate
-from gliclass_rerank.training.data import read_ids
+from gliclass_rerank.training.reading import read_ids
 from gliclass_rerank.training.train import train
 from gliclass_rerank.training.trainer import TrainingSettings
 
@@ -85,7 +85,7 @@ def main() -> None:
     trained, calibrated = options.output / "trained", options.output / "model"
     if not (trained / "model.safetensors").exists():
         train(options.encoder, sources, trained, SETTINGS, teacher=options.teacher, held_out=HELD_OUT)
-    report = calibrate(trained, sources, calibrated, questions=HELD_OUT, dtype=torch.float16)
+    report = calibrate(trained, sources, calibrated, dtype=torch.float16)
     (options.output / "calibration.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
 
 

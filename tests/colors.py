@@ -9,10 +9,10 @@ from pathlib import Path
 COLORS = ["red", "blue", "green", "white", "black", "brown", "yellow", "orange"]
 
 
-def write_colors(folder: Path, colors: Sequence[str] = COLORS) -> Path:
+def write_colors(folder: Path, colors: Sequence[str] = COLORS, repeat: int = 30) -> Path:
     """Write a collection in BEIR layout, a passage and a question for each colour."""
     (folder / "qrels").mkdir(parents=True)
-    corpus = [{"_id": c, "title": f"Room {i % 2}", "text": f"The wall is {c}. " * 30} for i, c in enumerate(colors)]
+    corpus = [{"_id": c, "title": f"Room {i % 2}", "text": f"The wall is {c}. " * repeat} for i, c in enumerate(colors)]
     queries = [{"_id": f"q{c}", "text": f"Which wall is {c}?", "answers": [c]} for c in colors]
     for name, rows in (("corpus", corpus), ("queries", queries)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

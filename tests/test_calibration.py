@@ -78,6 +78,13 @@ def test_folded_logits_are_scaled_and_shifted_in_both_libraries(
     assert json.loads((tmp_path / "config.json").read_text())["recommended_threshold"] == 0.42
 
 
+@pytest.mark.parametrize(("fitted", "stored"), [(0.99982, 0.99), (0.0004, 0.01), (0.421, 0.42)])
+def test_a_threshold_keeps_some_and_drops_some(fitted: float, stored: float) -> None:
+    network = load_checkpoint().network
+    fold_calibration(network, Calibration(1.0, 0.0, fitted))
+    assert network.config.extra["recommended_threshold"] == stored
+
+
 def test_a_dot_product_has_no_place_for_an_offset(checkpoint_folder) -> None:
     network = load_checkpoint(checkpoint_folder("bert")).network
     with pytest.raises(ValueError, match="has no place for one"):
@@ -86,7 +93,7 @@ def test_a_dot_product_has_no_place_for_an_offset(checkpoint_folder) -> None:
 
 def test_the_command_calibrates_and_changes_no_order(tmp_path: Path) -> None:
     numbers = [str(n) for n in range(10, 90)]
-    folder = write_colors(tmp_path / "numbers", colors=numbers)
+    folder = write_colors(tmp_path / "numbers", colors=numbers, repeat=1)
     result = CliRunner().invoke(
         app, ["calibrate", str(tmp_path / "model"), str(folder), "--questions", "70", "--dtype", "float16"]
     )

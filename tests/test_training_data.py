@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gliclass_rerank.training.data import LabelledText, Passage, Question, TrainingData, read_data, read_ids, set_aside
+from gliclass_rerank.training.data import LabelledText, Passage, Question, TrainingData, set_aside
 from gliclass_rerank.training.negatives import HardNegatives
+from gliclass_rerank.training.reading import read_data, read_ids
 from gliclass_rerank.training.sampling import GroupSampler, vary
 from gliclass_rerank.training.teacher import Teacher
 from tests.colors import COLORS
@@ -57,7 +58,34 @@ def test_rows_of_one_text_become_its_labels(tmp_path: Path) -> None:
         {"text": "u", "true_labels": ["x"], "all_labels": ["y", "x"]},
     )
     labelled = [(t.text, t.labels, t.targets) for t in read_data([file]).texts]
-    assert labelled == [("t", ("claim", "other"), (1, 0)), ("u", ("x", "y"), (1, 0))]
+    assert labelled == [("t", ("claim", "other"), (1, 0)), ("u", ("y", "x"), (0, 1))]
+
+
+def test_equal_questions_and_passages_are_one_wherever_they_come_from(tmp_path: Path) -> None:
+    first = write_rows(tmp_path / "a.jsonl", {"query": "what purrs?", "positives": ["cats"], "negatives": ["lions"]})
+    rows = [{"query": "what purrs?", "positives": ["lions"]}, {"query": "what purrs?", "positives": ["cats"]}]
+    data = read_data([first, write_rows(tmp_path / "b.jsonl", *rows)])
+    assert [p.text for p in data.passages] == ["cats", "lions"]
+    assert data.questions == [Question("what purrs?", (0, 1), source="a.jsonl")]
+
+
+def test_passages_judged_not_relevant_are_negatives(colors: Path, tmp_path: Path) -> None:
+    (tmp_path / "qrels").mkdir()
+    for file in ("corpus.jsonl", "queries.jsonl"):
+        (tmp_path / file).write_text((colors / file).read_text())
+    (tmp_path / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nqred\tred\t1\nqred\tblue\t0")
+    [question] = read_data([tmp_path]).questions
+    assert (question.passages, question.negatives) == ((0,), (1,))
+
+
+def test_ids_that_exclude_nothing_are_refused(colors: Path) -> None:
+    with pytest.raises(ValueError, match="none of the 1 ids to exclude, such as 'mauve'"):
+        read_data([colors], exclude={"mauve"})
+
+
+def test_the_digest_knows_data_again(colors: Path) -> None:
+    data = read_data([colors])
+    assert data.digest == read_data([colors]).digest != set_aside(data, 1)[0].digest
 
 
 def test_positions_of_several_sources_do_not_mix(colors: Path, tmp_path: Path) -> None:
@@ -78,6 +106,11 @@ def test_positions_of_several_sources_do_not_mix(colors: Path, tmp_path: Path) -
         ('{"query": "q", "positives": "p"}', "expected a list of texts"),
         ('{"query": 1, "positives": ["p"]}', "query is 1, expected a text"),
         ('{"text": "t", "query": "q", "label": "ture"}', "label is 'ture'"),
+        ('{"query": " ", "positives": ["p"]}', "query is ' ', expected a text"),
+        (
+            '{"text": "t", "query": "q", "label": true}\n{"text": "t", "query": "q", "label": false}',
+            "jsonl:2: 'q' was labelled differently above",
+        ),
         ("", "no question"),
     ],
 )
@@ -96,6 +129,7 @@ def test_broken_rows_are_refused_by_line(tmp_path: Path, row: str, message: str)
             "train.tsv:2: passage 'purple' is not in corpus.jsonl",
         ),
         ("qrels/train.tsv", "query-id\tcorpus-id\tscore\nqred red 1", "train.tsv:2 has 1 columns"),
+        ("corpus.jsonl", '{"_id": "red", "text": "t", "title": ["x"]}', "corpus.jsonl:1: title is"),
         ("corpus.jsonl", '{"_id": "red"}', 'corpus.jsonl:1 has no "text"'),
         ("queries.jsonl", '{"text": "no id"}', 'queries.jsonl:1 has no "_id"'),
     ],
@@ -115,7 +149,7 @@ def test_questions_set_aside_are_not_trained_on(colors: Path) -> None:
     rest, aside = set_aside(data, 3)
     assert len(aside) == 3 and set(rest.questions) | set(aside) == set(data.questions)
     assert not set(rest.questions) & set(aside) and rest.passages == data.passages
-    with pytest.raises(ValueError, match="8 questions to be set aside"):
+    with pytest.raises(ValueError, match="8 questions to be kept out"):
         set_aside(data, 8)
 
 
@@ -174,6 +208,25 @@ def test_a_stretch_of_the_right_passage_without_the_answer_is_a_near_miss() -> N
         assert "answer" not in text
         for question, target in zip(group.questions, group.targets[place], strict=True):
             assert target == int("before" in text if question == "before" else "answer" in text)
+
+
+def test_an_answer_in_the_title_alone_makes_an_answer_and_no_near_miss() -> None:
+    passage = Passage("The answer", " ".join(["word"] * 300))
+    sampler = sampler_of(TrainingData([passage, Passage("", "other")], [Question("what?", (0,), ("answer",))]))
+    for group in map(sampler.sample, range(20)):
+        assert [row[0] for row in group.targets] == [int("word" in text) for text in group.passages] == [1, 0]
+
+
+def test_a_passage_whose_answer_nobody_knows_is_not_cropped() -> None:
+    long = Passage("", " ".join(["word"] * 400))
+    sampler = sampler_of(TrainingData([long, Passage("", "other")], [Question("what?", (0,))]))
+    assert all(sampler.sample(number).passages[0].count("word") == 400 for number in range(10))
+
+
+def test_mining_leaves_a_question_without_candidates_alone() -> None:
+    negatives = HardNegatives(TrainingData([Passage("", "right"), Passage("", "other")], [Question("right", (0,))]))
+    negatives.mine([0], lambda question, texts: [0.0] * len(texts))
+    assert negatives.mined == {}
 
 
 def test_small_collections_and_rare_kinds_of_questions_are_drawn_more_often_than_their_share() -> None:

@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gliclass_rerank.adapter import require_framework
 from gliclass_rerank.commands.terminal import errors_in_one_line
-from gliclass_rerank.commands.train import Exclude, Sources, Stored, StoredDtype
+from gliclass_rerank.commands.train import Exclude, Sources, Stored, StoredDtype, require_training
 
 if TYPE_CHECKING:
     from gliclass_rerank.training.calibrate import CalibrationReport
@@ -24,8 +23,8 @@ def calibrate(
     sources: Sources,
     model: Annotated[str | None, typer.Option(help="Hub name or folder; the embedded model without it.")] = None,
     questions: Annotated[
-        int, typer.Option(min=1, help="How many; those that a training run with as many --held-out sets aside.")
-    ] = 400,
+        int | None, typer.Option(min=1, help="How many; those that training kept out, if it was on this data.")
+    ] = None,
     exclude: Exclude = None,
     stored: Stored = StoredDtype.FLOAT32,
 ) -> None:
@@ -35,11 +34,11 @@ def calibrate(
     config as recommended_threshold.
     """
     with errors_in_one_line():
-        require_framework("sklearn", extra="train")
+        require_training()
         import torch
 
         from gliclass_rerank.training.calibrate import calibrate as run
-        from gliclass_rerank.training.data import read_ids
+        from gliclass_rerank.training.reading import read_ids
 
         dtype = getattr(torch, stored)
         report = run(model, sources, output, questions=questions, exclude=read_ids(exclude or []), dtype=dtype)

@@ -10,16 +10,7 @@ import typer
 
 from gliclass_rerank.adapter import require_framework
 from gliclass_rerank.commands.terminal import errors, errors_in_one_line
-
-
-class Lora(StrEnum):
-    """The names of ``training.lora.LORA_PRESETS``, which cannot be imported before PyTorch."""
-
-    MODERN_BASE = "modern-base"
-    MODERN_LARGE = "modern-large"
-    BASE = "base"
-    LARGE = "large"
-    EMBEDDED = "embedded"
+from gliclass_rerank.training.lora import LORA_PRESETS
 
 
 class StoredDtype(StrEnum):
@@ -34,6 +25,16 @@ Exclude = Annotated[list[Path] | None, typer.Option(help="File with ids of passa
 Stored = Annotated[StoredDtype, typer.Option("--dtype", help="What the weights are stored as.")]
 
 
+def require_training() -> None:
+    """Say which extra to install where something that training needs is missing.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    for module in ("accelerate", "peft", "ir_measures", "sklearn"):
+        require_framework(module, extra="train")
+
+
 def train(
     output: Annotated[Path, typer.Argument(help="Folder for the model; a stopped run in it goes on.")],
     sources: Sources,
@@ -44,8 +45,8 @@ def train(
     groups: Annotated[int, typer.Option(min=1, help="Questions, with their passages, in each step.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="Of the encoder, at its peak.")] = 6e-5,
     head_learning_rate: Annotated[float, typer.Option(help="Of projectors and scorer.")] = 3e-4,
-    max_length: Annotated[int, typer.Option(min=16, help="Tokens of question and passage.")] = 256,
-    lora: Annotated[Lora | None, typer.Option(help="Train with LoRA, as this checkpoint was.")] = None,
+    max_length: Annotated[int, typer.Option(min=32, help="Tokens of question and passage.")] = 320,
+    lora: Annotated[str | None, typer.Option(help=f"Train with LoRA, one of {', '.join(LORA_PRESETS)}.")] = None,
     focal_alpha: Annotated[
         float | None, typer.Option(min=0, max=1, help="Weight of positives; the LoRA preset's, or 0.5.")
     ] = None,
@@ -66,16 +67,13 @@ def train(
     {"query", "positives", "negatives"}, {"text", "true_labels", "all_labels"} or {"text", "query", "label"}.
     """
     with errors_in_one_line():
-        require_framework("accelerate", extra="train")
+        require_training()
         import torch
 
-        from gliclass_rerank.training.data import read_ids
-        from gliclass_rerank.training.lora import LORA_PRESETS
+        from gliclass_rerank.training.reading import read_ids
         from gliclass_rerank.training.train import train as run
         from gliclass_rerank.training.trainer import TrainingSettings
 
-        if focal_alpha is None:
-            focal_alpha = LORA_PRESETS[lora].focal_alpha if lora else 0.5
         settings = TrainingSettings(
             steps=steps,
             groups=groups,

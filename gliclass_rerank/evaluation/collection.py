@@ -47,8 +47,8 @@ def read_collection(
     r"""Read corpus.jsonl, queries.jsonl and qrels/<split>.tsv, and choose candidates.
 
     The candidates are those of the run in runs/<split>.*.trec, if there is one, and only its queries
-    count. Without one, they are each query's judged passages in a random order where some are judged
-    relevant and others not, and BM25's first 50 of the whole corpus where only relevant ones are judged.
+    count. Without one, they are each query's judged passages in a random order where most queries
+    have passages judged relevant and others judged not, and else BM25's first 50 of the whole corpus.
 
     Args:
         folder: The collection.
@@ -87,13 +87,18 @@ def read_collection(
     chosen = {query: texts[query] for query in _draw(qrels, queries, seed)}
     if path is not None and run is not None:
         first_stage, candidates = path.name, {query: run[query] for query in chosen}
-    elif any(min(of_query.values()) <= 0 for of_query in qrels.values()):
+    elif _are_lists(qrels):
         first_stage, candidates = "judged passages, shuffled", _shuffle(qrels, chosen, seed)
     else:
         first_stage, candidates = f"BM25, first {_BM25_DEPTH}", _search(chosen, passages)
     return Collection(
         folder.resolve().name, first_stage, chosen, passages, candidates, {query: qrels[query] for query in chosen}
     )
+
+
+def _are_lists(qrels: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether most queries have judged passages of both kinds; a few may have been given relevant ones only."""
+    return sum(min(of_query.values()) <= 0 for of_query in qrels.values()) > len(qrels) / 2
 
 
 def _find_run(folder: Path, split: str) -> Path | None:

@@ -46,7 +46,8 @@ def describe_environment(*packages: str) -> dict[str, Any]:
 
 def _shorten(argument: str) -> str:
     option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
-    return option + equals + (Path(value).name if value.startswith(("/", "..")) else value)
+    outside = value.startswith(("/", "..", "~", "./..")) or Path(value).is_absolute()
+    return option + equals + (Path(value).name if outside else value)
 
 
 def _version(package: str) -> str:

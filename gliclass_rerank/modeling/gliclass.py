@@ -50,6 +50,10 @@ class GLiClassNetwork(nn.Module):
             row means nothing.
         """
         tokens = self._encode(input_ids, attention_mask).float()
+        with torch.autocast(input_ids.device.type, enabled=False):  # which training switches on
+            return self._score(tokens, input_ids, attention_mask, num_labels)
+
+    def _score(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
         labels, label_mask = self._label_vectors(tokens, input_ids, attention_mask, num_labels)
         text, text_mask = self._text_vectors(tokens, input_ids, attention_mask)
         text = self.dropout(self.text_projector(text))

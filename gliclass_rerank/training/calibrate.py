@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
-from gliclass_rerank.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from gliclass_rerank.checkpoint import EMBEDDED, Checkpoint, load_checkpoint, save_checkpoint
 from gliclass_rerank.keyword_index import KeywordIndex
+from gliclass_rerank.progress import progress
 from gliclass_rerank.scorer import GLiClassScorer
 from gliclass_rerank.training.calibration import (
     Calibration,
@@ -24,7 +25,10 @@ from gliclass_rerank.training.calibration import (
     has_offset,
     measure_calibration,
 )
-from gliclass_rerank.training.data import Question, TrainingData, read_data, set_aside
+from gliclass_rerank.training.data import Question, TrainingData, set_aside
+from gliclass_rerank.training.reading import read_data
+from gliclass_rerank.training.train import RECORD
+from gliclass_rerank.training.trainer import fit_labels
 
 _CANDIDATES = 20  # of BM25 for each question, as a reranker gets them
 
@@ -58,7 +62,7 @@ def calibrate(
     sources: Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     *,
-    questions: int,
+    questions: int | None = None,
     exclude: Collection[str] = (),
     dtype: torch.dtype = torch.float32,
 ) -> CalibrationReport:
@@ -68,24 +72,25 @@ def calibrate(
 
     Args:
         model: A GLiClass checkpoint (hub name or folder; None for the embedded model).
-        sources: Data as for training. Used are the questions that a training run keeps out when it
-            is told to keep out as many.
+        sources: Data as for training.
         output: Folder for the calibrated checkpoint.
-        questions: How many questions.
+        questions: How many questions, spread evenly over all of them; None for those that were kept
+            out when the model was trained on this data.
         exclude: Ids of passages to leave out.
         dtype: What the weights are saved as.
 
     Raises:
         CheckpointError: The checkpoint cannot be loaded.
         OSError: A file is missing.
-        ValueError: There are too few pairs, or the data is not what it should be.
+        ValueError: There are too few pairs, the data is not what it should be, or the model was
+            trained on this data with another number of questions kept out.
 
     Example:
         >>> calibrate("my-model", ["squad_train"], "my-calibrated-model", questions=300)  # doctest: +SKIP
     """
     checkpoint = load_checkpoint(model)
     data = read_data(sources, exclude=exclude)
-    _, aside = set_aside(data, questions)
+    _, aside = set_aside(data, _count(model, data, questions))
     logits, answers, halves = _score(checkpoint, data, aside)
     with_offset = has_offset(checkpoint.network)
     first = halves == 0
@@ -101,28 +106,39 @@ def calibrate(
     return report
 
 
+def _count(model: str | os.PathLike[str] | None, data: TrainingData, questions: int | None) -> int:
+    """How many questions to calibrate on, such that the model was trained on none of them, as far as is known."""
+    record = Path(model or EMBEDDED) / RECORD
+    run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    kept_out = run.get("held_out")
+    if kept_out is not None and set_aside(data, kept_out)[0].digest == run["data"]:
+        if questions not in (None, kept_out):
+            raise ValueError(
+                f"questions is {questions}, but the model was trained on this data with {kept_out} questions kept "
+                "out: it knows others. Leave questions away."
+            )
+        return int(kept_out)
+    if questions is None:
+        raise ValueError("questions is missing: nothing is known of what this model was trained on. Say how many.")
+    return questions
+
+
 def _score(
     checkpoint: Checkpoint, data: TrainingData, questions: Sequence[Question]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
     """Logit of each pair, whether the passage answers, and which half the question belongs to."""
     scorer = GLiClassScorer(checkpoint.network, dtype="float32")  # which leaves the weights as they are
     index = KeywordIndex(passage.whole for passage in data.passages)
-    console = Console(stderr=True)
     logits: list[float] = []
     answers: list[bool] = []
     halves: list[int] = []
-    for i, question in enumerate(track(questions, "scoring", console=console, disable=not console.is_terminal)):
+    for i, question in enumerate(progress(questions, "scoring")):
         hits = index.search(question.text, top_k=_CANDIDATES)
         # Without those that hold the answer's words, but are not marked: nobody knows about them.
-        known = [hit for hit in hits if hit in question.passages or not _holds(data.passages[hit].text, question)]
-        prompts = checkpoint.prompts.build(
-            [question.text], [data.passages[hit].whole for hit in known], checkpoint.max_length
-        )
+        known = [hit for hit in hits if hit in question.passages or not question.is_named_in(data.passages[hit].text)]
+        labels = fit_labels(checkpoint.prompts, [question.text], checkpoint.max_length)
+        prompts = checkpoint.prompts.build(labels, [data.passages[hit].whole for hit in known], checkpoint.max_length)
         logits += scorer.logits(prompts)[:, 0].tolist() if prompts else []
         answers += [hit in question.passages for hit in known]
         halves += [i % 2] * len(known)
     return np.array(logits), np.array(answers, dtype=bool), np.array(halves)
-
-
-def _holds(text: str, question: Question) -> bool:
-    return any(answer in text.lower() for answer in question.answers)

@@ -159,7 +159,9 @@ def fold_calibration(network: GLiClassNetwork, calibration: Calibration) -> None
     else:
         projector.weight.mul_(scale)
         projector.bias.mul_(scale)
-    extra = {**network.config.extra, "recommended_threshold": round(calibration.threshold, 2)}
+    # Neither everything nor nothing is kept, however it is rounded.
+    threshold = min(max(round(calibration.threshold, 2), 0.01), 0.99)
+    extra = {**network.config.extra, "recommended_threshold": threshold}
     network.config = replace(network.config, extra=extra)
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
 from gliclass_rerank.batching import plan_batches
+from gliclass_rerank.progress import progress
 from gliclass_rerank.scorer import choose_device
 
 _MAX_LENGTH = 256
@@ -59,25 +60,32 @@ def encode(folder: str | os.PathLike[str], texts: Sequence[str]) -> Tensor:
 
     Raises:
         OSError: A file is missing.
+        ValueError: The encoder says that it does not average over its tokens.
 
     Example:
         >>> encode("gte-small", ["Cats purr."]).shape  # doctest: +SKIP
         torch.Size([1, 384])
     """
+    _check_pooling(Path(folder))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     encoder = load_encoder(folder, torch.bfloat16)
     torch.nn.Module.to(encoder, choose_device(None))
-    ids = tokenizer(list(texts), truncation=True, max_length=_MAX_LENGTH)["input_ids"]
+    ids = tokenizer(list(texts), truncation=True, max_length=min(_MAX_LENGTH, tokenizer.model_max_length))["input_ids"]
     vectors = torch.empty(len(texts), encoder.config.hidden_size)
-    console = Console(stderr=True)
-    batches = plan_batches([len(i) for i in ids], _TOKEN_BUDGET)
-    for batch in track(batches, "encoding", console=console, disable=not console.is_terminal):
+    for batch in progress(plan_batches([len(i) for i in ids], _TOKEN_BUDGET), "encoding"):
         inputs = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(encoder.device)
         states = encoder(**inputs).last_hidden_state.float()
         mask = inputs["attention_mask"].unsqueeze(-1)
         means = (states * mask).sum(1) / mask.sum(1)
         vectors[batch] = torch.nn.functional.normalize(means, dim=-1).cpu()
     return vectors
+
+
+def _check_pooling(folder: Path) -> None:
+    """Refuse an encoder whose sentence-transformers settings name another pooling than the mean."""
+    settings = folder / "1_Pooling" / "config.json"
+    if settings.is_file() and not json.loads(settings.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens"):
+        raise ValueError(f"{settings} says that this encoder does not average over its tokens, as a teacher must.")
 
 
 @contextmanager

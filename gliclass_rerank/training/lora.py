@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from torch import nn
-
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import nn
 
     from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 
@@ -69,6 +68,7 @@ def add_lora(network: GLiClassNetwork, preset: LoraPreset) -> PeftModel:
         True
     """
     from peft import LoraConfig, get_peft_model
+    from torch import nn
 
     names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     missing = _missing(preset, names)

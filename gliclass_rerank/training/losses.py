@@ -32,7 +32,8 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.5, gamma: float
     found = logits.sigmoid()
     missed = targets * (1 - found) + (1 - targets) * found
     weights = targets * alpha + (1 - targets) * (1 - alpha)
-    return (weights * missed**gamma * losses).mean()
+    # Clamped, since the slope of a root is infinite at zero.
+    return (weights * missed.clamp(min=1e-8) ** gamma * losses).mean()
 
 
 def list_loss(logits: Tensor, targets: Tensor, taught: Tensor | None = None) -> Tensor:

@@ -64,6 +64,10 @@ class HardNegatives:
         others = (i for i in dict.fromkeys(drawn) if i not in chosen and self._is_wrong(question, i))
         return chosen + list(islice(others, count - len(chosen)))
 
+    def search(self, query: str, top_k: int) -> list[int]:
+        """BM25's first hits for a query, best first."""
+        return self._index.search(query, top_k=top_k)
+
     def mine(self, questions: Iterable[int], score: Callable[[str, Sequence[str]], Sequence[float]]) -> None:
         """Let the model say which candidates mislead it; from now on these are drawn for these questions.
 
@@ -74,6 +78,8 @@ class HardNegatives:
         for question in questions:
             wrong = [i for hits in self._hits(question) for i in hits if self._is_wrong(question, i)]
             candidates = list(dict.fromkeys(wrong))
+            if not candidates:
+                continue
             scores = score(self._data.questions[question].text, [self._data.passages[i].whole for i in candidates])
             order = sorted(range(len(candidates)), key=lambda i: -scores[i])
             self.mined[question] = [candidates[i] for i in order[:_MISLEADING]]
@@ -81,8 +87,7 @@ class HardNegatives:
     def answers(self, question: int, passage: int) -> bool:
         """Whether a passage answers a question, as far as anyone can tell."""
         asked = self._data.questions[question]
-        text = self._data.passages[passage].text.lower()
-        return passage in asked.passages or any(answer in text for answer in asked.answers)
+        return passage in asked.passages or asked.is_named_in(self._data.passages[passage].text)
 
     def _is_wrong(self, question: int, passage: int) -> bool:
         return not self.answers(question, passage) and not self._may_answer(question, passage)
@@ -101,8 +106,7 @@ class HardNegatives:
 
     def _hits(self, question: int) -> list[Sequence[int]]:
         asked = self._data.questions[question]
-        # One more than are wanted of each: the answering passage is often among them.
-        hits: list[Sequence[int]] = [[*asked.negatives, *self._index.search(asked.text, top_k=_CANDIDATES)]]
+        hits: list[Sequence[int]] = [[*asked.negatives, *self.search(asked.text, _CANDIDATES)]]
         if self._teacher:
             hits.append(self._teacher.nearest(question, _CANDIDATES))
         return hits

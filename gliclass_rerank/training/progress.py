@@ -55,14 +55,8 @@ class TrainingProgress(TrainerCallback):
         self._shown |= {k.replace("_", " "): v for k, v in (logs or {}).items() if k == "loss" or k.startswith("dev_")}
         self._progress.update(self._task, description="  ".join(f"{k} {v:.3f}" for k, v in self._shown.items()))
 
-    def on_train_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **_: Any,  # noqa: ANN401
-    ) -> None:
-        """Leave the bar as it is."""
+    def stop(self) -> None:
+        """Leave the bar as it is, and give the terminal back."""
         self._progress.stop()
 
 
@@ -70,11 +64,24 @@ class LogFile(TrainerCallback):
     """A JSON line for each logged step, with the loss or the dev score.
 
     Args:
-        path: The file; a run that goes on goes on in it.
+        path: The file; a run that goes on goes on in it, and drops what was logged behind its state.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,  # noqa: ANN401
+    ) -> None:
+        """Drop what will be logged again."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
+        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def on_log(
         self,
@@ -85,6 +92,5 @@ class LogFile(TrainerCallback):
         **_: Any,  # noqa: ANN401
     ) -> None:
         """Append what was logged."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")

@@ -114,13 +114,14 @@ class GroupSampler:
             questions.pop()
             numbers.pop()
         crops = [self._crop(i, first if i == answering else None, rng) for i in chosen]
-        if first.answers and rng.random() < 0.5:
+        if first.answers and not first.is_named_in(self._data.passages[answering].title) and rng.random() < 0.5:
             near_miss = self._near_miss(answering, first, rng)
             if near_miss:
                 chosen.append(answering)
                 crops.append(near_miss)
         targets = [
-            [int(i in q.passages and _holds(crop, q)) for q in questions] for i, crop in zip(chosen, crops, strict=True)
+            [int(i in q.passages and self._still_answers(i, crop, q)) for q in questions]
+            for i, crop in zip(chosen, crops, strict=True)
         ]
         titles = (self._data.passages[i].title if rng.random() < 0.7 else "" for i in chosen)
         texts = [f"{title} {crop}".strip() for title, crop in zip(titles, crops, strict=True)]
@@ -150,14 +151,21 @@ class GroupSampler:
         return _shuffled(Group([text.text], list(kept), [list(kept.values())]), rng)
 
     def _crop(self, passage: int, question: Question | None, rng: random.Random) -> str:
-        """A stretch of a passage; one that holds an answer of the question, where that can be had."""
-        crops = _crops(self._data.passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS), rng)
-        return next((crop for crop in crops if question and _holds(crop, question)), crops[0])
+        """A stretch of a passage; for a question that it answers one with the answer, and all if nobody knows where."""
+        text = self._data.passages[passage].text
+        if question and not question.is_named_in(text):
+            return text
+        crops = _crops(text, rng.randint(_FEWEST_WORDS, _MOST_WORDS), rng)
+        return next((crop for crop in crops if question and question.is_named_in(crop)), crops[0])
 
     def _near_miss(self, passage: int, question: Question, rng: random.Random) -> str | None:
         """A stretch of a passage without any answer of the question, where that can be had."""
         crops = _crops(self._data.passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS // 2), rng)
-        return next((crop for crop in crops if not _holds(crop, question)), None)
+        return next((crop for crop in crops if not question.is_named_in(crop)), None)
+
+    def _still_answers(self, passage: int, crop: str, question: Question) -> bool:
+        """Whether a stretch of an answering passage still answers, as far as the answer's words are known."""
+        return question.is_named_in(crop) or not question.is_named_in(self._data.passages[passage].text)
 
 
 def vary(question: str, rng: random.Random) -> str:
@@ -215,11 +223,6 @@ def _crops(text: str, size: int, rng: random.Random) -> list[str]:
     starts = [*range(0, last, max(1, size // 8)), last]
     rng.shuffle(starts)
     return [" ".join(words[start : start + size]) for start in starts]
-
-
-def _holds(text: str, question: Question) -> bool:
-    """Whether a text holds an answer of the question, as far as its words are known."""
-    return not question.answers or any(answer in text.lower() for answer in question.answers)
 
 
 def _kind(question: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -33,13 +32,15 @@ _TEXTS = 4000  # of either kind at most, to fit the head with
 
 
 def start_from_encoder(
-    folder: str | os.PathLike[str], passages: Sequence[str], questions: Sequence[str]
+    folder: str | os.PathLike[str], name: str, passages: Sequence[str] = (), questions: Sequence[str] = ()
 ) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
     """Build a network around an encoder.
 
     Args:
         folder: A local folder with the encoder's config.json, safetensors weights and tokenizer.
-        passages: Texts of the kind that it will read; the head is fitted on some of them.
+        name: What the config calls the encoder.
+        passages: Texts of the kind that it will read; the head is fitted on some of them, and
+            starts at random without any.
         questions: The same.
 
     Returns:
@@ -50,7 +51,7 @@ def start_from_encoder(
         ValueError: The encoder is of a kind that GLiClass does not run on.
 
     Example:
-        >>> network, tokenizer = start_from_encoder("MiniLM", ["Cats purr."], ["What purrs?"])  # doctest: +SKIP
+        >>> network, tokenizer = start_from_encoder("MiniLM", "MiniLM")  # doctest: +SKIP
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     bare = load_encoder(folder, torch.float32)
@@ -58,7 +59,7 @@ def start_from_encoder(
     tokenizer.add_tokens([LABEL_TOKEN, TEXT_TOKEN, EXAMPLE_TOKEN], special_tokens=True)
     raw = {
         "model_type": "GLiClass",
-        "encoder_model_name": Path(folder).name,  # the official library cannot load a config without it
+        "encoder_model_name": name,  # the official library cannot load a config without it
         "encoder_config": {**encoder.to_diff_dict(), "model_type": encoder.model_type},
         "vocab_size": max(encoder.vocab_size, len(tokenizer)),
         "class_token_index": tokenizer.convert_tokens_to_ids(LABEL_TOKEN),
@@ -79,13 +80,14 @@ def start_from_encoder(
     _load_encoder(network.encoder_model, bare, control_ids)
     for projector in (network.text_projector, network.classes_projector):
         _start_as_identity(projector)
-    vectors = [encode(folder, _some(texts)) for texts in (passages, questions)]
-    fit_cosine(cast("MlpScorer", network.scorer).mlp, *vectors, scale=_SCALE, offset=_OFFSET)
+    if passages and questions:
+        vectors = [encode(folder, _some(texts)) for texts in (passages, questions)]
+        fit_cosine(cast("MlpScorer", network.scorer).mlp, *vectors, scale=_SCALE, offset=_OFFSET)
     return network, tokenizer
 
 
 def _some(texts: Sequence[str]) -> Sequence[str]:
-    return texts[:: max(1, len(texts) // _TEXTS)]
+    return texts[:: -(-len(texts) // _TEXTS)]
 
 
 @torch.no_grad()

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from gliclass_rerank.training.data import TrainingData
 from gliclass_rerank.training.encoders import encode
 
 
@@ -31,29 +33,34 @@ class Teacher:
         return [int(i) for i in found.indices]
 
 
-def ask_teacher(
-    folder: str | os.PathLike[str], passages: Sequence[str], questions: Sequence[str], cache: Path
-) -> Teacher:
+def ask_teacher(folder: str | os.PathLike[str], data: TrainingData, cache: Path) -> Teacher:
     """Encode passages and questions, or read them from an earlier run's cache.
 
     Args:
         folder: A local sentence encoder that averages over its tokens, such as gte-small.
-        passages: Their texts; what is beyond 256 tokens is not seen.
-        questions: Their texts.
+        data: What to encode; of a passage, what is beyond 256 tokens is not seen.
         cache: A file for the vectors, so that a run which is resumed need not encode again.
 
     Raises:
         OSError: The encoder is missing.
-        ValueError: The cache is of other data.
+        ValueError: The cache is of other data, or there is no question to encode.
 
     Example:
-        >>> ask_teacher("gte-small", ["Cats purr."], ["What purrs?"], Path("teacher.pt"))  # doctest: +SKIP
+        >>> ask_teacher("gte-small", data, Path("teacher.safetensors"))  # doctest: +SKIP
     """
-    if not cache.is_file():
-        vectors = {"passages": encode(folder, passages), "questions": encode(folder, questions)}
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(vectors, cache)
-    vectors = torch.load(cache, weights_only=True)
-    if [len(vectors["passages"]), len(vectors["questions"])] != [len(passages), len(questions)]:
-        raise ValueError(f"{cache} was made from other data; remove it or choose another output folder.")
+    if not data.questions:
+        raise ValueError("a sentence encoder teaches about questions and their passages, and the data has none.")
+    if cache.is_file():
+        with safe_open(cache, "pt") as file:  # type: ignore[no-untyped-call]
+            if (file.metadata() or {}).get("data") != data.digest:
+                raise ValueError(f"{cache} was made from other data; remove it or choose another output folder.")
+        return Teacher(**load_file(cache))
+    vectors = {
+        "passages": encode(folder, [passage.whole for passage in data.passages]),
+        "questions": encode(folder, [question.text for question in data.questions]),
+    }
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = cache.with_suffix(".tmp")
+    save_file(vectors, unfinished, metadata={"data": data.digest})
+    unfinished.replace(cache)
     return Teacher(**vectors)

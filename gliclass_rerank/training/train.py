@@ -6,25 +6,34 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase
-from transformers.trainer_utils import get_last_checkpoint
 
 from gliclass_rerank.checkpoint import find_checkpoint, is_gliclass, load_checkpoint, save_checkpoint
-from gliclass_rerank.keyword_index import KeywordIndex
+from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt import PromptBuilder
-from gliclass_rerank.training.data import Question, TrainingData, read_data, set_aside
+from gliclass_rerank.training.data import Question, TrainingData, set_aside
 from gliclass_rerank.training.lora import LORA_PRESETS, add_lora, merge_lora
 from gliclass_rerank.training.negatives import HardNegatives
+from gliclass_rerank.training.reading import read_data
 from gliclass_rerank.training.sampling import GroupSampler
 from gliclass_rerank.training.start import start_from_encoder
 from gliclass_rerank.training.teacher import ask_teacher
-from gliclass_rerank.training.trainer import GroupTrainer, Ranking, TrainingSettings, set_training_attention
+from gliclass_rerank.training.trainer import (
+    STATES,
+    GroupTrainer,
+    Ranking,
+    TrainingSettings,
+    last_state,
+    set_training_attention,
+)
 
+RECORD = "training.json"  # what a run was started with
+_TEACHER_CACHE = "teacher.safetensors"
 _DEV_QUESTIONS = 100  # at most
 _DEV_CANDIDATES = 20
 
@@ -68,36 +77,41 @@ def train(
         >>> train("all-MiniLM-L6-v2", ["squad_train"], "my-model", TrainingSettings())  # doctest: +SKIP
     """
     output = Path(output)
-    given = {"start": _name(start), "teacher": _name(teacher), "lora": lora, "held_out": held_out}
-    _open_run(output, {"sources": [_name(s) for s in sources], "excluded": len(exclude), **given, **asdict(settings)})
+    if lora is not None and lora not in LORA_PRESETS:
+        raise ValueError(f"lora is {lora!r}, expected one of {', '.join(LORA_PRESETS)}.")
+    if lora and settings.focal_alpha is None:
+        settings = replace(settings, focal_alpha=LORA_PRESETS[lora].focal_alpha)
     everything = read_data(sources, exclude=exclude)
     count = min(len(everything.questions) // 20, _DEV_QUESTIONS) if held_out is None else held_out
     data, aside = set_aside(everything, count)
+    given = {"start": _name(start), "teacher": _name(teacher), "lora": lora, "held_out": count}
+    _open_run(output, {"sources": list(map(_name, sources)), "data": data.digest, **given, **asdict(settings)})
+    state = last_state(output)
     torch.manual_seed(settings.seed)
-    network, tokenizer = _load(start, data)
+    network, tokenizer = _load(start, None if state else data)
+    _check_length(settings.max_length, network.config)
     set_training_attention(network)
     vectors, reranker = None, None
     if teacher is not None and is_gliclass(teacher):
         reranker = load_checkpoint(teacher)
+        _check_length(settings.max_length, reranker.config)
     elif teacher is not None:
-        texts, questions = [p.whole for p in data.passages], [q.text for q in data.questions]
-        vectors = ask_teacher(find_checkpoint(teacher), texts, questions, output / "teacher.pt")
+        vectors = ask_teacher(find_checkpoint(teacher), data, output / _TEACHER_CACHE)
     negatives = HardNegatives(data, vectors)
     adapted = add_lora(network, LORA_PRESETS[lora]) if lora else None
-    trainer = GroupTrainer(
+    GroupTrainer(
         adapted or network,
         PromptBuilder(tokenizer, prompt_first=network.config.prompt_first),
         GroupSampler(data, negatives, vectors, seed=settings.seed),
         output,
         settings,
         negatives=negatives,
-        dev=_dev_rankings(data, aside),
+        dev=_dev_rankings(data, aside, negatives),
         teacher=reranker,
-    )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))  # type: ignore[no-untyped-call]
+    ).train_on(state)
     save_checkpoint(merge_lora(adapted) if adapted else network, tokenizer, output, dtype=dtype)
-    for folder in output.glob("checkpoint-*"):
-        shutil.rmtree(folder)
+    shutil.rmtree(output / STATES, ignore_errors=True)
+    (output / _TEACHER_CACHE).unlink(missing_ok=True)
 
 
 def _open_run(output: Path, settings: dict[str, object]) -> None:
@@ -105,16 +119,24 @@ def _open_run(output: Path, settings: dict[str, object]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     if (output / "model.safetensors").exists():
         raise ValueError(f"{output} holds a trained model already; choose another output folder.")
-    record = output / "training.json"
-    if record.exists():
-        before = json.loads(record.read_text(encoding="utf-8"))
-        changed = [f"{k} {before.get(k)!r}, now {v!r}" for k, v in settings.items() if before.get(k) != v]
-        if changed:
-            raise ValueError(
-                f"{output} holds a stopped run with other settings ({'; '.join(changed)}). "
-                "Start it again with its own, or choose another output folder."
-            )
+    record = output / RECORD
+    if not record.exists() and (output / STATES).exists():
+        raise ValueError(f"{output} holds states of a run that nothing is known of; choose another output folder.")
+    before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else settings
+    changed = [
+        f"{key} {before.get(key)!r}, now {value!r}" for key, value in settings.items() if before.get(key) != value
+    ]
+    if changed:
+        raise ValueError(
+            f"{output} holds a stopped run with other settings ({'; '.join(changed)}). "
+            "Start it again with its own, or choose another output folder."
+        )
     record.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def _check_length(max_length: int, config: GLiClassConfig) -> None:
+    if config.has_absolute_positions and max_length > config.max_positions:
+        raise ValueError(f"max_length is {max_length}, but the encoder has {config.max_positions} positions.")
 
 
 def _name(path: str | os.PathLike[str] | None) -> str | None:
@@ -122,22 +144,26 @@ def _name(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else Path(path).name
 
 
-def _load(start: str | os.PathLike[str] | None, data: TrainingData) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
+def _load(
+    start: str | os.PathLike[str] | None, data: TrainingData | None
+) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
+    """The network to train; without data the head of a bare encoder starts at random."""
     if start is None or is_gliclass(start):
         checkpoint = load_checkpoint(start)
         return checkpoint.network, checkpoint.tokenizer
+    name = os.fspath(start) if not Path(start).exists() else Path(start).resolve().name
+    if data is None:
+        return start_from_encoder(find_checkpoint(start), name)
     texts = [p.whole for p in data.passages] or [t.text for t in data.texts]
     questions = [q.text for q in data.questions] or [label for t in data.texts for label in t.labels]
-    return start_from_encoder(find_checkpoint(start), texts, questions)
+    return start_from_encoder(find_checkpoint(start), name, texts, questions)
 
 
-def _dev_rankings(data: TrainingData, questions: Sequence[Question]) -> list[Ranking]:
-    """Questions with BM25's hits and, should it miss them, the passages that answer."""
-    index = KeywordIndex(passage.whole for passage in data.passages) if questions else None
+def _dev_rankings(data: TrainingData, questions: Sequence[Question], negatives: HardNegatives) -> list[Ranking]:
+    """Some questions with BM25's hits and, should it miss them, the passages that answer."""
     rankings = []
-    for question in questions[:: max(1, len(questions) // _DEV_QUESTIONS)]:
-        hits = index.search(question.text, top_k=_DEV_CANDIDATES) if index else []
-        chosen = list(dict.fromkeys([*hits, *question.passages]))
+    for question in questions[:: -(-len(questions) // _DEV_QUESTIONS) or 1]:
+        chosen = list(dict.fromkeys([*negatives.search(question.text, _DEV_CANDIDATES), *question.passages]))
         relevant = [i for i, position in enumerate(chosen) if position in question.passages]
         rankings.append(Ranking(question.text, [data.passages[i].whole for i in chosen], relevant))
     return rankings

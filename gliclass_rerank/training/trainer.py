@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import ir_measures
 import torch
-from ir_measures import nDCG
 from torch import Tensor, nn
-from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from gliclass_rerank.batching import plan_batches
 from gliclass_rerank.checkpoint import Checkpoint
+from gliclass_rerank.evaluation.measures import measure
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt import Prompt, PromptBuilder
 from gliclass_rerank.scorer import choose_device, choose_dtype, pad
@@ -29,6 +29,8 @@ from gliclass_rerank.training.sampling import Group, GroupSampler
 _TOKEN_BUDGET = 2048  # of one forward pass; the gradients of a step's passes add up
 _WARMUP = 0.05
 _MINED_SHARE = 4  # one in so many of the coming groups gets negatives mined by the model
+_MINED = "mined.json"
+STATES = "states"  # folder in the output, of what a stopped run goes on from
 DEV_MEASURE = "dev_ndcg@10"
 
 
@@ -42,7 +44,7 @@ class TrainingSettings:
         learning_rate: At its peak; it rises over the first 5 % of the steps and falls to zero.
         head_learning_rate: The same for projectors and scorer.
         max_length: Tokens per sequence.
-        focal_alpha: Weight of positives in the focal loss.
+        focal_alpha: Weight of positives in the focal loss; None for the LoRA preset's, or 0.5.
         focal_gamma: How far easy pairs count less in it.
         mine_every: Steps after which the model mines hard negatives for coming groups; 0 for never.
         save_every: Steps after which the state is saved and the dev questions are measured.
@@ -53,8 +55,8 @@ class TrainingSettings:
     groups: int = 4
     learning_rate: float = 6e-5
     head_learning_rate: float = 3e-4
-    max_length: int = 256
-    focal_alpha: float = 0.5
+    max_length: int = 320
+    focal_alpha: float | None = None
     focal_gamma: float = 0.0
     mine_every: int = 0
     save_every: int = 250
@@ -70,6 +72,17 @@ class Ranking:
     relevant: list[int]
 
 
+def last_state(output: Path) -> Path | None:
+    """The newest whole state of a stopped run, if there is one.
+
+    Args:
+        output: The run's folder.
+    """
+    # What was mined is written last, so a state with it is whole.
+    found = [mined.parent for mined in (output / STATES).glob(f"checkpoint-*/{_MINED}")]
+    return max(found, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+
+
 def set_training_attention(network: GLiClassNetwork) -> None:
     """Let a network attend in the way that trains fastest; scores are then not steady to the last digit.
 
@@ -78,6 +91,26 @@ def set_training_attention(network: GLiClassNetwork) -> None:
     """
     # On a CPU the fused kernel's backward pass is slower than plain matrix products.
     network.encoder_model.set_attn_implementation("sdpa" if torch.cuda.is_available() else "eager")
+
+
+def fit_labels(prompts: PromptBuilder, labels: Sequence[str], max_length: int) -> list[str]:
+    """Shorten the longest labels until half of a sequence is left to the passage.
+
+    Args:
+        prompts: Counts the tokens.
+        labels: Questions of one group.
+        max_length: Tokens of a sequence.
+
+    Example:
+        >>> from gliclass_rerank.checkpoint import load_checkpoint
+        >>> fit_labels(load_checkpoint().prompts, ["short", "long " * 99], 64)[0]
+        'short'
+    """
+    fitting = list(labels)
+    while len(prompts.build(fitting, [""], 1 << 30)[0].ids) > max_length // 2:
+        longest = max(range(len(fitting)), key=lambda i: len(fitting[i]))
+        fitting[longest] = fitting[longest][: len(fitting[longest]) * 3 // 4]
+    return fitting
 
 
 class _Trained(nn.Module):
@@ -90,19 +123,6 @@ class _Trained(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
         logits: Tensor = self.network(input_ids, attention_mask, num_labels)
         return logits
-
-
-class GroupDataset(Dataset[Group]):
-    """The groups of a run, made when they are asked for."""
-
-    def __init__(self, sampler: GroupSampler, size: int) -> None:
-        self._sampler, self._size = sampler, size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, number: int) -> Group:
-        return self._sampler.sample(number)
 
 
 class GroupTrainer(Trainer):
@@ -127,27 +147,41 @@ class GroupTrainer(Trainer):
         output: Path,
         settings: TrainingSettings,
         *,
-        negatives: HardNegatives | None = None,
+        negatives: HardNegatives,
         dev: Sequence[Ranking] = (),
         teacher: Checkpoint | None = None,
     ) -> None:
         self._trained = _Trained(network)
-        self._prompts, self._settings, self._dev, self._teacher = prompts, settings, dev, teacher
+        self._prompts, self._sampler, self._settings = prompts, sampler, settings
+        self._dev, self._teacher = dev, teacher
         super().__init__(
             self._trained,
             _arguments(output, settings, measured=bool(dev)),
-            data_collator=lambda groups: {"groups": groups},
-            train_dataset=GroupDataset(sampler, settings.steps * settings.groups),
+            data_collator=lambda numbers: {"numbers": numbers},
+            train_dataset=cast("Any", range(settings.steps * settings.groups)),  # the groups' numbers
             eval_dataset=dev,  # not read: see ``evaluate``
         )
         if teacher:
             teacher.network.to(self.args.device)
             set_training_attention(teacher.network)
+        self._bar = TrainingProgress()
         self.remove_callback(PrinterCallback)
-        self.add_callback(TrainingProgress())
-        self.add_callback(LogFile(output / "log.jsonl"))
-        if negatives and settings.mine_every:
-            self.add_callback(_Mining(self, sampler, negatives, settings))
+        for callback in (self._bar, LogFile(output / "log.jsonl"), _Mining(self, sampler, negatives, settings)):
+            self.add_callback(callback)
+
+    def train_on(self, state: Path | None) -> None:
+        """Train to the end, from a saved state if there is one.
+
+        Args:
+            state: From ``last_state``.
+
+        Raises:
+            FloatingPointError: The loss is not finite.
+        """
+        try:
+            self.train(resume_from_checkpoint=None if state is None else str(state))
+        finally:
+            self._bar.stop()
 
     def compute_loss(
         self,
@@ -157,21 +191,19 @@ class GroupTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Any]]:
         """Mean loss of some groups, run as a few batches of similar length."""
-        groups: list[Group] = inputs["groups"]
+        # Drawn here and not by the data loader, which is a batch ahead of what is mined.
+        groups = [self._sampler.sample(number) for number in inputs["numbers"]]
         # No dropout: few questions are seen twice, and on a CPU it takes 40 % of the time.
         rows = self._logits(model.eval(), self._prompts, groups)
-        taught = self._taught(groups)
+        alpha, gamma = self._settings.focal_alpha, self._settings.focal_gamma
         losses = [
-            group_loss(
-                logits,
-                logits.new_tensor(group.targets),
-                wanted,
-                alpha=self._settings.focal_alpha,
-                gamma=self._settings.focal_gamma,
-            )
-            for group, logits, wanted in zip(groups, rows, taught, strict=True)
+            group_loss(logits, logits.new_tensor(group.targets), wanted, alpha=alpha or 0.5, gamma=gamma)
+            for group, logits, wanted in zip(groups, rows, self._taught(groups), strict=True)
         ]
         loss = torch.stack(losses).mean()
+        if not math.isfinite(loss.item()):
+            step = self.state.global_step
+            raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower the learning rate.")
         return (loss, {}) if return_outputs else loss
 
     def score(self, query: str, passages: Sequence[str]) -> list[float]:
@@ -184,12 +216,13 @@ class GroupTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # noqa: ANN401 - whatever Trainer passes
         """Rank the dev questions' candidates; returns nDCG@10."""
-        qrels = {str(i): {str(p): 1 for p in r.relevant} for i, r in enumerate(self._dev)}
-        run = {
-            str(i): {str(p): score for p, score in enumerate(self.score(r.question, r.passages))}
-            for i, r in enumerate(self._dev)
-        }
-        metrics = {DEV_MEASURE: float(ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10])}
+        qrels, ranked = {}, {}
+        for name, ranking in zip(map(str, range(len(self._dev))), self._dev, strict=True):
+            scores = self.score(ranking.question, ranking.passages)
+            qrels[name] = {str(i): 1 for i in ranking.relevant}
+            ranked[name] = [str(i) for i in sorted(range(len(scores)), key=lambda i: -scores[i])]
+        values = measure(qrels, ranked)["nDCG@10"]
+        metrics = {DEV_MEASURE: sum(values) / len(values)}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -207,12 +240,13 @@ class GroupTrainer(Trainer):
         return self.optimizer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:  # noqa: ANN401 - as Trainer's
-        return SequentialSampler(cast("GroupDataset", self.train_dataset))  # the groups are drawn at random already
+        return SequentialSampler(cast("Any", self.train_dataset))  # the groups are drawn at random already
 
     def _logits(self, network: nn.Module, prompts: PromptBuilder, groups: Sequence[Group]) -> list[Tensor]:
         """Of each group, logits (passages, questions)."""
+        length = self._settings.max_length
         sequences = [
-            p for group in groups for p in prompts.build(group.questions, group.passages, self._settings.max_length)
+            p for g in groups for p in prompts.build(fit_labels(prompts, g.questions, length), g.passages, length)
         ]
         rows = iter(_forward(network, sequences, self.args.device))
         return [torch.stack([next(rows)[: len(g.questions)] for _ in g.passages]) for g in groups]
@@ -246,8 +280,8 @@ class _Mining(TrainerCallback):
     ) -> None:
         """A run that goes on does so with what it had mined."""
         if state.global_step:
-            saved = _checkpoint(args, state) / "mined.json"
-            self._negatives.mined = {int(k): v for k, v in json.loads(saved.read_text(encoding="utf-8")).items()}
+            mined = json.loads(_file_of_mined(args, state).read_text(encoding="utf-8"))
+            self._negatives.mined = {int(question): found for question, found in mined.items()}
 
     def on_step_begin(
         self,
@@ -258,7 +292,7 @@ class _Mining(TrainerCallback):
     ) -> None:
         """Mine."""
         every, groups = self._settings.mine_every, self._settings.groups
-        if state.global_step and state.global_step % every == 0:
+        if every and state.global_step and state.global_step % every == 0:
             coming = range(state.global_step * groups, (state.global_step + every) * groups, _MINED_SHARE)
             questions = {self._sampler.question_of(number) for number in coming}
             self._negatives.mine(sorted(q for q in questions if q is not None), self._trainer.score)
@@ -271,17 +305,17 @@ class _Mining(TrainerCallback):
         **_: Any,  # noqa: ANN401 - as Trainer's
     ) -> None:
         """Keep what was mined beside the state."""
-        (_checkpoint(args, state) / "mined.json").write_text(json.dumps(self._negatives.mined), encoding="utf-8")
+        _file_of_mined(args, state).write_text(json.dumps(self._negatives.mined), encoding="utf-8")
 
 
-def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
-    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+def _file_of_mined(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / _MINED
 
 
 def _arguments(output: Path, settings: TrainingSettings, *, measured: bool) -> TrainingArguments:
     device = choose_device(None)
-    return TrainingArguments(
-        output_dir=str(output),
+    arguments = TrainingArguments(
+        output_dir=str(output / STATES),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.groups,
         learning_rate=settings.learning_rate,
@@ -290,9 +324,8 @@ def _arguments(output: Path, settings: TrainingSettings, *, measured: bool) -> T
         max_grad_norm=1.0,
         bf16=choose_dtype("auto", device) == torch.bfloat16,
         use_cpu=device.type == "cpu",
-        dataloader_pin_memory=False,  # groups are texts
+        dataloader_pin_memory=False,  # the loader gives numbers
         logging_steps=10,
-        logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=settings.save_every,
         save_total_limit=2,
@@ -303,6 +336,8 @@ def _arguments(output: Path, settings: TrainingSettings, *, measured: bool) -> T
         report_to="none",
         seed=settings.seed,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # several in one process would share out groups, and see each twice
+    return arguments
 
 
 def _forward(network: nn.Module, sequences: Sequence[Prompt], device: torch.device) -> list[Tensor]:
