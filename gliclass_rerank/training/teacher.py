@@ -51,7 +51,7 @@ def ask_teacher(folder: str | os.PathLike[str], data: TrainingData, cache: Path)
     if not data.questions:
         raise ValueError("a sentence encoder teaches about questions and their passages, and the data has none.")
     if cache.is_file():
-        with safe_open(cache, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(cache, "pt") as file:
             if (file.metadata() or {}).get("data") != data.digest:
                 raise ValueError(f"{cache} was made from other data; remove it or choose another output folder.")
         return Teacher(**load_file(cache))

@@ -1,0 +1,156 @@
+"""The tables of README.md and of the model's card, made from results/*.json.
+
+    python -m benchmarks.tables
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; what is between is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results_file import RESULTS
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "gliclass_rerank" / "embedded" / "MODEL_CARD.md")
+_SETS = {
+    "all": "one for each passage, written before any model saw them",
+    "test": "every seventh of those, which a test holds",
+    "hard": "near misses hold nearly all of the question's words",
+}
+
+
+def as_markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def quality() -> str:
+    """nDCG@10 of the first stage and of the embedded model, with its interval."""
+    record = read("quality")
+    rows: list[list[object]] = []
+    for row in record["collections"]:
+        first, reranked = row["first stage"]["nDCG@10"]["mean"], row["models"]["embedded"]["nDCG@10"]
+        interval = f"{reranked['low']:.3f} to {reranked['high']:.3f}"
+        rows.append([row["collection"], row["queries"], f"{first:.3f}", f"{reranked['mean']:.3f}", interval])
+    mean = record["mean"]
+    means = [mean["first stage"]["nDCG@10"], mean["models"]["embedded"]["nDCG@10"]]
+    rows.append(["**mean**", "", *(f"{value:.3f}" for value in means), ""])
+    return as_markdown(["collection", "queries", "BM25", "reranked", "95 % interval"], rows)
+
+
+def budgets() -> str:
+    """How many answers a token budget keeps, in the first stage's order and reranked."""
+    kept: dict[str, dict[str, float]] = {}
+    for row in read("context_window")["rules"]:
+        order, rule = row["rule"].split(", ")
+        if "tokens" in rule:
+            kept.setdefault(rule, {})[order] = row["answers kept"]
+    rows = [[rule, f"{found['first stage']:.1%}", f"{found['reranked']:.1%}"] for rule, found in kept.items()]
+    return as_markdown(["budget", "BM25", "reranked"], rows)
+
+
+def thresholds() -> str:
+    """How many tokens and answers a threshold keeps."""
+    found = [row for row in read("context_window")["rules"] if "score" in row["rule"]]
+    rows = [
+        [row["rule"].split(", ")[1].replace(">=", "≥"), f"{row['tokens kept']:.1%}", f"{row['answers kept']:.1%}"]
+        for row in found
+    ]
+    return as_markdown(["threshold", "tokens kept", "answers kept"], rows)
+
+
+def written_corpus() -> str:
+    """First hits on the small corpus."""
+    sets = {row["set"]: row for row in read("written_corpus")["sets"]}
+    rows = [[words, *(sets[name][key] for key in ("questions", "BM25", "model"))] for name, words in _SETS.items()]
+    return as_markdown(["questions", "", "BM25", "reranked"], rows)
+
+
+def answerability() -> str:
+    """How well scores tell answers from other passages."""
+    rows = [[row["against"], f"{row['AUROC']:.3f}"] for row in read("answerability")["comparisons"]]
+    return as_markdown(["an answer's paragraph against", "AUROC"], rows)
+
+
+def together() -> str:
+    """What several queries in one prompt cost."""
+    found: dict[str, list[str]] = {}
+    for row in read("together")["collections"]:
+        found.setdefault(row["collection"], []).append(f"{row['nDCG@10']:.3f}")
+    return as_markdown(["collection", "alone", "2 together", "4", "8"], [[name, *r] for name, r in found.items()])
+
+
+def calibration() -> str:
+    """How far scores are probabilities, before and after calibration."""
+    record = read("calibration")
+    rows = [
+        [name, *(f"{record[name][key]:.3f}" for key in ("log_loss", "calibration_error", "f1"))]
+        for name in ("before", "after")
+    ]
+    return as_markdown(["calibration", "log-loss", "calibration error", "F1"], rows)
+
+
+def knowledge() -> str:
+    """Zero-shot classification of several checkpoints."""
+    record = read("knowledge")
+    models = list(dict.fromkeys(row["model"] for row in record["sets"]))
+    f1 = {(row["set"], row["model"]): f"{row['macro-F1']:.3f}" for row in [*record["sets"], *record["means"]]}
+    sets = list(dict.fromkeys(name for name, _ in f1))
+    return as_markdown(["macro-F1", *models], [[name, *(f1[name, model] for model in models)] for name in sets])
+
+
+def speed() -> str:
+    """Seconds for some passages."""
+    record = read("speed")
+    rows = [
+        [row["contender"], f"{row['median']:.2f}", f"{record['passages'] / row['median']:.0f}"]
+        for row in sorted(record["contenders"], key=lambda row: row["median"])
+    ]
+    return as_markdown(["", "seconds", "passages a second"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    table.__name__: table
+    for table in (
+        quality,
+        budgets,
+        thresholds,
+        written_corpus,
+        answerability,
+        together,
+        calibration,
+        knowledge,
+        speed,
+    )
+}
+
+
+def read(name: str) -> dict[str, Any]:
+    """A result file."""
+    record: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return record
+
+
+def fill(page: str) -> str:
+    """A page with its tables as the results have them."""
+
+    def replace(found: re.Match[str]) -> str:
+        return f"{found[1]}\n{TABLES[found[2]]()}\n{found[3]}"
+
+    return re.sub(r"(<!-- table: (\w+) -->).*?(<!-- end -->)", replace, page, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Fill the pages."""
+    for page in PAGES:
+        page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
