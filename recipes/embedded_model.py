@@ -2,8 +2,8 @@
 
     python -m recipes.embedded_model OUTPUT --data DATA --encoder all-MiniLM-L6-v2 --teacher gte-small
 
-DATA holds the folders squad_train, nq_oracle and medquad_train in BEIR layout and nli_fever_rte
-(train.jsonl); the model's card says where each is published. OUTPUT/model is the calibrated
+DATA holds the folders squad_train, nq_oracle and medquad_train in BEIR layout; the model's card
+says where each is published. OUTPUT/model is the calibrated
 checkpoint. A run that was stopped goes on where it was.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from gliclass_rerank.beir_files import read_json_lines, read_qrels, read_rows
+from gliclass_rerank.beir_files import read_qrels, read_rows
 from gliclass_rerank.training.calibrate import calibrate
 from gliclass_rerank.training.reading import read_ids
 from gliclass_rerank.training.train import train
@@ -45,21 +45,13 @@ def choose_passages(source: Path, target: Path, keep: Callable[[int, str, str], 
     return target
 
 
-def claims_with_evidence(source: Path, target: Path) -> Path:
-    """FEVER's claims as queries; the evidence is what a search should find, whether it supports or refutes."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    pairs = [(row["query"], row["text"]) for _, row in read_json_lines(source / "train.jsonl")]
-    write_rows(target, [{"query": claim, "positives": [evidence]} for claim, evidence in pairs])
-    return target
-
-
 def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
     """Write JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def choose_data(data: Path, target: Path) -> list[Path]:
-    """What the model is trained on: about 37,000 passages and 67,000 questions."""
+    """What the model is trained on: about 21,000 passages and 54,000 questions."""
     excluded = read_ids([data / "medquad_train" / "exclude_docs_for_liveqa.txt"])  # in a test set of others
     return [
         choose_passages(data / "squad_train", target / "squad_train", lambda i, _, __: i % 2 == 0),
@@ -69,7 +61,6 @@ def choose_data(data: Path, target: Path) -> list[Path]:
             target / "medquad_train",
             lambda _, id_, text: id_ not in excluded and len(text.split()) <= MOST_WORDS,
         ),
-        claims_with_evidence(data / "nli_fever_rte", target / "fever_claims.jsonl"),
     ]
 
 
