@@ -176,7 +176,7 @@ def vary(question: str, rng: random.Random) -> str:
         rng: Decides how.
 
     Example:
-        >>> {vary("Who wrote The Art of Fugue?", random.Random(i)) for i in range(20)} >= {
+        >>> {vary("Who wrote The Art of Fugue?", random.Random(i)) for i in range(60)} >= {
         ...     "Who wrote The Art of Fugue?", "who wrote the art of fugue", "wrote art fugue"}
         True
     """
