@@ -50,9 +50,10 @@ def ask_teacher(folder: str | os.PathLike[str], data: TrainingData, cache: Path)
     """
     if not data.questions:
         raise ValueError("a sentence encoder teaches about questions and their passages, and the data has none.")
+    digest = data.digest
     if cache.is_file():
         with safe_open(cache, "pt") as file:
-            if (file.metadata() or {}).get("data") != data.digest:
+            if (file.metadata() or {}).get("data") != digest:
                 raise ValueError(f"{cache} was made from other data; remove it or choose another output folder.")
         return Teacher(**load_file(cache))
     vectors = {
@@ -61,6 +62,6 @@ def ask_teacher(folder: str | os.PathLike[str], data: TrainingData, cache: Path)
     }
     cache.parent.mkdir(parents=True, exist_ok=True)
     unfinished = cache.with_suffix(".tmp")
-    save_file(vectors, unfinished, metadata={"data": data.digest})
+    save_file(vectors, unfinished, metadata={"data": digest})
     unfinished.replace(cache)
     return Teacher(**vectors)

@@ -195,9 +195,9 @@ class GroupTrainer(Trainer):
         groups = [self._sampler.sample(number) for number in inputs["numbers"]]
         # No dropout: few questions are seen twice, and on a CPU it takes 40 % of the time.
         rows = self._logits(model.eval(), self._prompts, groups)
-        alpha, gamma = self._settings.focal_alpha, self._settings.focal_gamma
+        alpha = 0.5 if self._settings.focal_alpha is None else self._settings.focal_alpha
         losses = [
-            group_loss(logits, logits.new_tensor(group.targets), wanted, alpha=alpha or 0.5, gamma=gamma)
+            group_loss(logits, logits.new_tensor(group.targets), wanted, alpha=alpha, gamma=self._settings.focal_gamma)
             for group, logits, wanted in zip(groups, rows, self._taught(groups), strict=True)
         ]
         loss = torch.stack(losses).mean()
