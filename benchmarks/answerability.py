@@ -57,12 +57,11 @@ class Scores:
 def read_questions(folder: Path, most: int) -> list[Question]:
     """Answerable and unanswerable questions, ``most`` of each drawn at random; 0 for all."""
     rng = random.Random(SEED)
-    corpus = {row["_id"]: row for _, row in read_rows(folder / "corpus.jsonl")}
+    titles = {row["_id"]: row.get("title") or "" for _, row in read_rows(folder / "corpus.jsonl")}
+    if len(set(titles.values())) < 2:
+        raise SystemExit(f"{folder}: all passages have one title, so there are none of another article.")
     passages = read_passages(folder / "corpus.jsonl")
-    elsewhere = {
-        title: [key for key, row in corpus.items() if row["title"] != title]
-        for title in {row["title"] for row in corpus.values()}
-    }
+    elsewhere = {title: [key for key, other in titles.items() if other != title] for title in set(titles.values())}
     texts = read_queries(folder / "queries.jsonl")
     judged = read_qrels(folder / "qrels" / "test.tsv", texts, passages)
     questions = []
@@ -71,7 +70,7 @@ def read_questions(folder: Path, most: int) -> list[Question]:
         if most:
             pairs = rng.sample(pairs, min(most, len(pairs)))
         for query, own in pairs:
-            other = rng.choice(elsewhere[corpus[own]["title"]])
+            other = rng.choice(elsewhere[titles[own]])
             questions.append(Question(texts[query], passages[own], passages[other], answerable))
     return questions
 

@@ -80,10 +80,13 @@ def answerability() -> str:
 
 def together() -> str:
     """What several queries in one prompt cost."""
+    rows = read("together")["collections"]
+    counts = list(dict.fromkeys(row["together"] for row in rows))
     found: dict[str, list[str]] = {}
-    for row in read("together")["collections"]:
+    for row in rows:
         found.setdefault(row["collection"], []).append(f"{row['nDCG@10']:.3f}")
-    return as_markdown(["collection", "alone", "2 together", "4", "8"], [[name, *r] for name, r in found.items()])
+    header = ["collection", *("alone" if count == 1 else f"{count} together" for count in counts)]
+    return as_markdown(header, [[name, *values] for name, values in found.items()])
 
 
 def calibration() -> str:

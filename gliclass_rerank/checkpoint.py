@@ -103,6 +103,7 @@ def save_checkpoint(
         dtype: What floating-point weights are stored as.
 
     Raises:
+        FloatingPointError: A weight is not finite, or too large for the dtype.
         OSError: The folder cannot be written.
 
     Example:
@@ -119,6 +120,9 @@ def save_checkpoint(
         f"model.{k}": v.detach().to("cpu", dtype if v.is_floating_point() else v.dtype).contiguous()
         for k, v in network.state_dict().items()
     }
+    broken = [k for k, v in state.items() if not v.isfinite().all()]
+    if broken:
+        raise FloatingPointError(f"{broken[0]} holds values that are not finite as {dtype}: nothing was saved.")
     (folder / "config.json").write_text(json.dumps(network.config.to_dict(), indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
     # Last and at once, so that a folder with weights is a whole checkpoint.

@@ -1,10 +1,11 @@
-"""Make the embedded model: choose the data, train, calibrate.
+r"""Make the embedded model: choose the data, train, calibrate.
 
-    python -m recipes.embedded_model OUTPUT --data DATA --encoder all-MiniLM-L6-v2 --teacher gte-small
+    python -m recipes.embedded_model OUTPUT --data DATA \
+        --encoder sentence-transformers/all-MiniLM-L6-v2 --teacher thenlper/gte-small
 
 DATA holds the folders squad_train, nq_oracle and medquad_train in BEIR layout; the model's card
-says where each is published. OUTPUT/model is the calibrated
-checkpoint. A run that was stopped goes on where it was.
+says where each is published. OUTPUT/model is the calibrated checkpoint, OUTPUT/calibration.json
+what calibration changed. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations

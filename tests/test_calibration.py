@@ -9,9 +9,16 @@ import torch
 from typer.testing import CliRunner
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import load_checkpoint, save_checkpoint
+from gliclass_rerank.checkpoint import EMBEDDED, load_checkpoint, save_checkpoint
 from gliclass_rerank.cli import app
-from gliclass_rerank.training.calibration import Calibration, fit_calibration, fold_calibration, measure_calibration
+from gliclass_rerank.training.platt import (
+    Calibration,
+    fit_calibration,
+    fold_calibration,
+    forget_threshold,
+    measure_calibration,
+)
+from gliclass_rerank.training.reading import read_data
 from tests.colors import COLORS, write_colors
 from tests.random_checkpoints import OfficialPipeline
 
@@ -83,6 +90,8 @@ def test_a_threshold_keeps_some_and_drops_some(fitted: float, stored: float) -> 
     network = load_checkpoint().network
     fold_calibration(network, Calibration(1.0, 0.0, fitted))
     assert network.config.extra["recommended_threshold"] == stored
+    forget_threshold(network)
+    assert "recommended_threshold" not in network.config.extra
 
 
 def test_a_dot_product_has_no_place_for_an_offset(checkpoint_folder) -> None:
@@ -107,3 +116,29 @@ def test_the_command_calibrates_and_changes_no_order(tmp_path: Path) -> None:
     orders = [[hit.index for hit in r.rank("Which wall is green?", passages)] for r in (embedded, calibrated)]
     assert orders[0] == orders[1]
     assert torch.isfinite(torch.tensor(calibrated.score("Which wall is green?", passages))).all()
+    again = CliRunner().invoke(app, ["calibrate", str(tmp_path / "model"), str(folder), "--questions", "70"])
+    assert again.exit_code == 2 and "holds a model already" in " ".join(again.stderr.split())
+
+
+def test_the_command_uses_the_questions_that_training_kept_out_and_says_when_there_are_none(tmp_path: Path) -> None:
+    folder = write_colors(tmp_path / "few")
+    other = write_colors(tmp_path / "other", colors=["mauve", "beige", "pink"])
+    data = read_data([folder])
+    (tmp_path / "model").mkdir()
+    for file in EMBEDDED.iterdir():
+        (tmp_path / "model" / file.name).symlink_to(file)
+    record = tmp_path / "model" / "training.json"
+
+    def told(source: Path, *options: str) -> str:
+        output = str(tmp_path / "calibrated")
+        command = ["calibrate", output, str(source), "--model", str(tmp_path / "model"), *options]
+        return " ".join(CliRunner().invoke(app, command).stderr.split())
+
+    record.write_text(json.dumps({"data": data.digest, "held_out": 0, "sources": ["few"]}))
+    assert "trained on all questions of this data" in told(folder)
+    record.write_text(json.dumps({"data": data.digest, "held_out": 5, "sources": ["few"]}))
+    assert "with 5 questions kept out" in told(folder, "--questions", "3")
+    assert "expected at least 30 of each" in told(folder)  # these five are used, and too few
+    assert "trained on other data (few). Say how many." in told(other)
+    record.unlink()
+    assert "nothing is known of what this model was trained on" in told(folder)

@@ -313,3 +313,11 @@ def test_the_default_dtype_of_torch_does_not_matter(dtype: torch.dtype, folder: 
     finally:
         torch.set_default_dtype(torch.float32)
     assert {p.dtype for p in checkpoint.network.parameters()} == {torch.float32}
+
+
+def test_weights_too_large_for_half_precision_are_not_saved(checkpoint_folder, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(checkpoint_folder("bert"))
+    next(checkpoint.network.parameters()).data.fill_(1e6)
+    with pytest.raises(FloatingPointError, match="nothing was saved"):
+        save_checkpoint(checkpoint.network, checkpoint.tokenizer, tmp_path / "m", dtype=torch.float16)
+    assert not list((tmp_path / "m").iterdir())

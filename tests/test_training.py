@@ -228,6 +228,8 @@ def test_a_stopped_run_ends_as_one_that_was_not_stopped(
     (stopped / "states" / "checkpoint-15" / "optimizer.pt").unlink()
     (stopped / "states" / "checkpoint-15" / "mined.json").unlink()
     assert last_state(stopped) == stopped / "states" / "checkpoint-10"
+    with (stopped / "log.jsonl").open("a") as log:
+        log.write('{"step": 17, "lo')
     assert "other settings" in run("train", stopped, *arguments, "--steps", 25, fails=True)
     run("train", stopped, *arguments, "--steps", 24)
     start_weights, *ends = [load_checkpoint(f).network.state_dict() for f in (start, whole, stopped)]
@@ -278,6 +280,11 @@ def test_a_checkpoint_can_be_the_teacher(encoder: Path, colors: Path, tmp_path: 
     run("train", tmp_path / "a", colors, "--start", encoder, "--teacher", teacher, "--steps", 10)
     run("train", tmp_path / "b", colors, "--start", encoder, "--steps", 10)
     assert losses(tmp_path / "a") != losses(tmp_path / "b")
+
+
+def test_a_run_that_failed_before_its_first_state_can_be_corrected(encoder: Path, colors: Path, tmp_path: Path) -> None:
+    run("train", tmp_path / "m", colors, "--start", encoder, "--max-length", 513, fails=True)
+    run("train", tmp_path / "m", colors, "--start", encoder, "--max-length", 64, "--steps", 1)
 
 
 @pytest.mark.parametrize(

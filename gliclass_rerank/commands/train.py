@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from gliclass_rerank.adapter import require_framework
-from gliclass_rerank.commands.terminal import errors, errors_in_one_line
+from gliclass_rerank.commands.terminal import errors, errors_in_one_line, printable
 from gliclass_rerank.training.lora import LORA_PRESETS
 
 
@@ -97,4 +98,4 @@ def train(
             held_out=held_out,
             dtype=getattr(torch, stored),
         )
-    errors.print(f"the model is in {output}")
+    errors.print(Text(f"the model is in {printable(str(output), errors.encoding)}"), soft_wrap=True)

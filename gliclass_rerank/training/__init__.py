@@ -1,1 +1,1 @@
-"""Make a reranker: from a bare encoder and questions with their passages to a GLiClass checkpoint."""
+"""Make a reranker: train a checkpoint or a bare encoder on questions and their passages, and calibrate it."""

@@ -17,7 +17,9 @@ from gliclass_rerank.checkpoint import EMBEDDED, Checkpoint, load_checkpoint, sa
 from gliclass_rerank.keyword_index import KeywordIndex
 from gliclass_rerank.progress import progress
 from gliclass_rerank.scorer import GLiClassScorer
-from gliclass_rerank.training.calibration import (
+from gliclass_rerank.training.data import Question, TrainingData, set_aside
+from gliclass_rerank.training.labels import fit_labels
+from gliclass_rerank.training.platt import (
     Calibration,
     Quality,
     fit_calibration,
@@ -25,10 +27,8 @@ from gliclass_rerank.training.calibration import (
     has_offset,
     measure_calibration,
 )
-from gliclass_rerank.training.data import Question, TrainingData, set_aside
 from gliclass_rerank.training.reading import read_data
 from gliclass_rerank.training.train import RECORD
-from gliclass_rerank.training.trainer import fit_labels
 
 _CANDIDATES = 20  # of BM25 for each question, as a reranker gets them
 
@@ -82,12 +82,14 @@ def calibrate(
     Raises:
         CheckpointError: The checkpoint cannot be loaded.
         OSError: A file is missing.
-        ValueError: There are too few pairs, the data is not what it should be, or the model was
-            trained on this data with another number of questions kept out.
+        ValueError: There are too few pairs, the data is not what it should be, the model was
+            trained on this data with another number of questions kept out, or the output holds a model.
 
     Example:
         >>> calibrate("my-model", ["squad_train"], "my-calibrated-model", questions=300)  # doctest: +SKIP
     """
+    if (Path(output) / "model.safetensors").exists():
+        raise ValueError(f"output is {os.fspath(output)!r}, which holds a model already; choose another folder.")
     checkpoint = load_checkpoint(model)
     data = read_data(sources, exclude=exclude)
     _, aside = set_aside(data, _count(model, data, questions))
@@ -110,16 +112,23 @@ def _count(model: str | os.PathLike[str] | None, data: TrainingData, questions: 
     """How many questions to calibrate on, such that the model was trained on none of them, as far as is known."""
     record = Path(model or EMBEDDED) / RECORD
     run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    kept_out = run.get("held_out")
-    if kept_out is not None and set_aside(data, kept_out)[0].digest == run["data"]:
+    if run and run["data"] == data.digest:
+        kept_out = int(run["held_out"])
+        if not kept_out:
+            raise ValueError("the model was trained on all questions of this data. Calibrate it on other data.")
         if questions not in (None, kept_out):
             raise ValueError(
                 f"questions is {questions}, but the model was trained on this data with {kept_out} questions kept "
                 "out: it knows others. Leave questions away."
             )
-        return int(kept_out)
+        return kept_out
     if questions is None:
-        raise ValueError("questions is missing: nothing is known of what this model was trained on. Say how many.")
+        past = (
+            f"the model was trained on other data ({', '.join(run['sources'])})"
+            if run
+            else "nothing is known of what this model was trained on"
+        )
+        raise ValueError(f"questions is missing: {past}. Say how many.")
     return questions
 
 

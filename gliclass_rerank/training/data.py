@@ -41,7 +41,22 @@ class Question:
     def is_named_in(self, text: str) -> bool:
         """Whether a text holds the words of an answer; no text does where none are known."""
         lowered = text.lower()
-        return any(answer in lowered for answer in self.answers)
+        return any(_holds(lowered, answer) for answer in self.answers)
+
+
+def _holds(text: str, words: str) -> bool:
+    """Whether words stand in a text, and not as a part of longer ones ("no" in "know").
+
+    Only ASCII letters and digits make a word longer: some scripts put nothing between words.
+    """
+    start = text.find(words)
+    while start >= 0:
+        end = start + len(words)
+        pairs = (text[start - 1 : start] + words[0], words[-1] + text[end : end + 1])
+        if not any(len(pair) == 2 and pair.isascii() and pair.isalnum() for pair in pairs):
+            return True
+        start = text.find(words, start + 1)
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +79,11 @@ class TrainingData:
 
     @property
     def digest(self) -> str:
-        """The same for the same data, to know it again."""
+        """The same for the same data, whatever its files are called, to know it again."""
         digest = hashlib.sha256()
-        for item in (*self.passages, *self.questions, *self.texts):
+        questions = (replace(question, source="") for question in self.questions)
+        texts = (replace(text, source="") for text in self.texts)
+        for item in (*self.passages, *questions, *texts):
             digest.update(repr(item).encode("utf-8", "replace"))
         return digest.hexdigest()[:16]
 

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from gliclass_rerank.batching import plan_batches
 from gliclass_rerank.progress import progress
-from gliclass_rerank.scorer import choose_device
+from gliclass_rerank.scorer import choose_device, choose_dtype
 
 _MAX_LENGTH = 256
 _TOKEN_BUDGET = 2048
@@ -52,7 +52,7 @@ def encode(folder: str | os.PathLike[str], texts: Sequence[str]) -> Tensor:
     """Vectors of texts: the mean over their tokens, of length 1.
 
     Args:
-        folder: A local folder with an encoder and its tokenizer; it runs in bf16.
+        folder: A local folder with an encoder and its tokenizer; it runs in bf16 where that is fast.
         texts: The texts; what is beyond 256 tokens is not seen.
 
     Returns:
@@ -68,8 +68,9 @@ def encode(folder: str | os.PathLike[str], texts: Sequence[str]) -> Tensor:
     """
     _check_pooling(Path(folder))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    encoder = load_encoder(folder, torch.bfloat16)
-    torch.nn.Module.to(encoder, choose_device(None))
+    device = choose_device(None)
+    encoder = load_encoder(folder, choose_dtype("auto", device))
+    torch.nn.Module.to(encoder, device)
     ids = tokenizer(list(texts), truncation=True, max_length=min(_MAX_LENGTH, tokenizer.model_max_length))["input_ids"]
     vectors = torch.empty(len(texts), encoder.config.hidden_size)
     for batch in progress(plan_batches([len(i) for i in ids], _TOKEN_BUDGET), "encoding"):

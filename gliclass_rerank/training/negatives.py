@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 
 from gliclass_rerank.keyword_index import KeywordIndex
 from gliclass_rerank.training.data import TrainingData
@@ -43,7 +43,8 @@ class HardNegatives:
 
         Args:
             question: Its position in the data.
-            hard: How many hard negatives at most; they come first.
+            hard: How many hard negatives at most; they come first, in turn a given one (if there
+                are any) and a found one.
             count: How many passages in all at most, the others being siblings of the answering
                 passage (of the same title) and any passages.
             rng: Decides which.
@@ -51,11 +52,9 @@ class HardNegatives:
         Returns:
             Positions of passages, fewer than ``count`` where nearly all seem to answer.
         """
-        found = self._finds(question)
-        chosen: list[int] = []
-        for hits in found:
-            wrong = [i for i in hits if i not in chosen and self._is_wrong(question, i)]
-            chosen += rng.sample(wrong, min(hard // len(found), len(wrong)))
+        found = (rng.sample(hits, len(hits)) for hits in self._finds(question))
+        in_turn = dict.fromkeys(i for turn in zip_longest(*found) for i in turn if i is not None)
+        chosen = list(islice((i for i in in_turn if self._is_wrong(question, i)), hard))
         siblings = self._by_title[self._data.passages[self._data.questions[question].passages[0]].title]
         # A few tries each: where the answer is a common word, nearly every passage holds it.
         drawn = rng.choices(siblings, k=2) + rng.choices(range(len(self._data.passages)), k=count * 4)
@@ -76,8 +75,8 @@ class HardNegatives:
             score: Scores a question against passages, as the model does now.
         """
         for question in questions:
-            wrong = [i for hits in self._hits(question) for i in hits if self._is_wrong(question, i)]
-            candidates = list(dict.fromkeys(wrong))
+            hits = dict.fromkeys(i for hits in self._searched(question) for i in hits)
+            candidates = [i for i in hits if self._is_wrong(question, i)]
             if not candidates:
                 continue
             scores = score(self._data.questions[question].text, [self._data.passages[i].whole for i in candidates])
@@ -102,11 +101,12 @@ class HardNegatives:
 
     def _finds(self, question: int) -> list[Sequence[int]]:
         misleading = self.mined.get(question)
-        return [misleading] if misleading else self._hits(question)
+        found: list[Sequence[int]] = [misleading] if misleading else self._searched(question)
+        given = self._data.questions[question].negatives
+        return [given, *found] if given else found
 
-    def _hits(self, question: int) -> list[Sequence[int]]:
-        asked = self._data.questions[question]
-        hits: list[Sequence[int]] = [[*asked.negatives, *self.search(asked.text, _CANDIDATES)]]
+    def _searched(self, question: int) -> list[Sequence[int]]:
+        hits: list[Sequence[int]] = [self.search(self._data.questions[question].text, _CANDIDATES)]
         if self._teacher:
             hits.append(self._teacher.nearest(question, _CANDIDATES))
         return hits

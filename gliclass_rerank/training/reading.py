@@ -79,7 +79,7 @@ class _Reader:
     def __init__(self, exclude: set[str]) -> None:
         self.excluded = 0
         self._exclude = exclude
-        self._passages: dict[Passage, int] = {}
+        self._passages: dict[str, tuple[int, Passage]] = {}  # of each whole text, and its position
         self._questions: dict[str, Question] = {}
         self._claims: dict[str, dict[str, int]] = defaultdict(dict)  # of each text
         self._sources: dict[str, str] = {}  # of each text
@@ -89,7 +89,7 @@ class _Reader:
             LabelledText(text, tuple(claims), tuple(claims.values()), self._sources[text])
             for text, claims in self._claims.items()
         ]
-        return TrainingData(list(self._passages), list(self._questions.values()), texts)
+        return TrainingData([passage for _, passage in self._passages.values()], list(self._questions.values()), texts)
 
     def read_collection(self, folder: Path) -> None:
         place: dict[str, int | None] = {}  # None: excluded
@@ -105,7 +105,7 @@ class _Reader:
             found = [(position, judged[id_]) for id_ in judged if (position := place[id_]) is not None]
             right = tuple(position for position, relevance in found if relevance > 0)
             wrong = tuple(position for position, relevance in found if relevance <= 0)
-            answers = tuple(answer.lower() for answer in _texts(row, "answers", where) if answer)
+            answers = tuple(words for answer in _texts(row, "answers", where) if (words := answer.strip().lower()))
             if right:
                 self._add(Question(_text(row, "text", where), right, answers, wrong, folder.name))
 
@@ -130,7 +130,7 @@ class _Reader:
                 raise ValueError(f"{where}: keys {sorted(row)}, expected {_ROW_KINDS}.")
 
     def _place(self, passage: Passage) -> int:
-        return self._passages.setdefault(passage, len(self._passages))
+        return self._passages.setdefault(passage.whole, (len(self._passages), passage))[0]
 
     def _add(self, question: Question) -> None:
         known = self._questions.get(question.text, question)

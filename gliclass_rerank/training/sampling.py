@@ -20,8 +20,7 @@ from gliclass_rerank.training.teacher import Teacher
 _PASSAGES = 6  # of a group at most, a near miss aside
 _HARD = 4  # of them hard negatives
 _MOST_QUESTIONS = 8  # of a group
-_MOST_WORDS = 150  # of a passage; longer ones are cropped around the answer
-_FEWEST_WORDS = 30  # of a crop
+_FEWEST_WORDS, _MOST_WORDS = 30, 150  # of a crop
 _QUESTION_WORDS = 80  # of a group's questions together, so that room for the passage is left
 _QUESTION_KINDS = ("what", "who", "when", "where", "which", "why", "how")
 # Left out where a question becomes keywords; only words that no one would search for.
@@ -49,8 +48,9 @@ class GroupSampler:
 
     A group of a question: half of them hold it alone, the way the model is used; the others have
     up to eight questions. The passages are one that answers it, four hard negatives, and a
-    sibling from the same title or any passage. To half of the groups comes a near miss: a
-    stretch of the answering passage without the answer's words.
+    sibling from the same title or any passage. Where the answers' words are known, passages are
+    cropped, and to half of the groups comes a near miss: a stretch of the answering passage
+    without the answer's words.
 
     A group of a text with labels: the text alone, and its labels with some of other texts.
 
@@ -113,14 +113,18 @@ class GroupSampler:
         while len(questions) > 1 and sum(len(q.text.split()) for q in questions) > _QUESTION_WORDS:
             questions.pop()
             numbers.pop()
-        crops = [self._crop(i, first if i == answering else None, rng) for i in chosen]
-        if first.answers and not first.is_named_in(self._data.passages[answering].title) and rng.random() < 0.5:
-            near_miss = self._near_miss(answering, first, rng)
+        answered = [(q, self._data.passages[i].text) for q in questions for i in q.passages if i in chosen]
+        cropped = all(q.is_named_in(text) for q, text in answered)
+        if cropped:
+            crops = [self._crop(i, first if i == answering else None, rng) for i in chosen]
+            near_miss = self._near_miss(answering, first, rng) if rng.random() < 0.5 else None
             if near_miss:
                 chosen.append(answering)
                 crops.append(near_miss)
+        else:  # All stay whole: a crop might lack the answer, and where others are shorter, length gives it away.
+            crops = [self._data.passages[i].text for i in chosen]
         targets = [
-            [int(i in q.passages and self._still_answers(i, crop, q)) for q in questions]
+            [int(i in q.passages and (not cropped or q.is_named_in(crop))) for q in questions]
             for i, crop in zip(chosen, crops, strict=True)
         ]
         titles = (self._data.passages[i].title if rng.random() < 0.7 else "" for i in chosen)
@@ -151,21 +155,16 @@ class GroupSampler:
         return _shuffled(Group([text.text], list(kept), [list(kept.values())]), rng)
 
     def _crop(self, passage: int, question: Question | None, rng: random.Random) -> str:
-        """A stretch of a passage; for a question that it answers one with the answer, and all if nobody knows where."""
-        text = self._data.passages[passage].text
-        if question and not question.is_named_in(text):
-            return text
-        crops = _crops(text, rng.randint(_FEWEST_WORDS, _MOST_WORDS), rng)
+        """A stretch of a passage, with the answer of a question that it answers."""
+        crops = _crops(self._data.passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS), rng)
         return next((crop for crop in crops if question and question.is_named_in(crop)), crops[0])
 
     def _near_miss(self, passage: int, question: Question, rng: random.Random) -> str | None:
         """A stretch of a passage without any answer of the question, where that can be had."""
+        if question.is_named_in(self._data.passages[passage].title):
+            return None
         crops = _crops(self._data.passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS // 2), rng)
         return next((crop for crop in crops if not question.is_named_in(crop)), None)
-
-    def _still_answers(self, passage: int, crop: str, question: Question) -> bool:
-        """Whether a stretch of an answering passage still answers, as far as the answer's words are known."""
-        return question.is_named_in(crop) or not question.is_named_in(self._data.passages[passage].text)
 
 
 def vary(question: str, rng: random.Random) -> str:
@@ -195,7 +194,7 @@ def vary(question: str, rng: random.Random) -> str:
 
 def _with_a_slip(text: str, rng: random.Random) -> str:
     """Swap two letters in the middle of a word."""
-    places = [m.start() for m in re.finditer(r"(?<=\w\w)\w\w", text)]
+    places = [m.start() for m in re.finditer(r"(?<=\w\w)[^\W\d_]{2}", text)]
     if not places:
         return text
     i = rng.choice(places)

@@ -39,29 +39,30 @@ def ask_teacher(folder: str | os.PathLike[str], data: TrainingData, cache: Path)
     Args:
         folder: A local sentence encoder that averages over its tokens, such as gte-small.
         data: What to encode; of a passage, what is beyond 256 tokens is not seen.
-        cache: A file for the vectors, so that a run which is resumed need not encode again.
+        cache: A file for the vectors, so that a run which is resumed need not encode again; one of
+            another teacher or other data is replaced.
 
     Raises:
         OSError: The encoder is missing.
-        ValueError: The cache is of other data, or there is no question to encode.
+        ValueError: There is no question to encode.
 
     Example:
         >>> ask_teacher("gte-small", data, Path("teacher.safetensors"))  # doctest: +SKIP
     """
     if not data.questions:
         raise ValueError("a sentence encoder teaches about questions and their passages, and the data has none.")
-    digest = data.digest
+    source = {"data": data.digest, "teacher": Path(folder).name}
     if cache.is_file():
         with safe_open(cache, "pt") as file:
-            if (file.metadata() or {}).get("data") != digest:
-                raise ValueError(f"{cache} was made from other data; remove it or choose another output folder.")
-        return Teacher(**load_file(cache))
+            known = (file.metadata() or {}) == source
+        if known:
+            return Teacher(**load_file(cache))
     vectors = {
         "passages": encode(folder, [passage.whole for passage in data.passages]),
         "questions": encode(folder, [question.text for question in data.questions]),
     }
     cache.parent.mkdir(parents=True, exist_ok=True)
     unfinished = cache.with_suffix(".tmp")
-    save_file(vectors, unfinished, metadata={"data": digest})
+    save_file(vectors, unfinished, metadata=source)
     unfinished.replace(cache)
     return Teacher(**vectors)

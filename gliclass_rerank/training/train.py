@@ -19,6 +19,7 @@ from gliclass_rerank.prompt import PromptBuilder
 from gliclass_rerank.training.data import Question, TrainingData, set_aside
 from gliclass_rerank.training.lora import LORA_PRESETS, add_lora, merge_lora
 from gliclass_rerank.training.negatives import HardNegatives
+from gliclass_rerank.training.platt import forget_threshold
 from gliclass_rerank.training.reading import read_data
 from gliclass_rerank.training.sampling import GroupSampler
 from gliclass_rerank.training.start import start_from_encoder
@@ -85,18 +86,20 @@ def train(
     count = min(len(everything.questions) // 20, _DEV_QUESTIONS) if held_out is None else held_out
     data, aside = set_aside(everything, count)
     given = {"start": _name(start), "teacher": _name(teacher), "lora": lora, "held_out": count}
-    _open_run(output, {"sources": list(map(_name, sources)), "data": data.digest, **given, **asdict(settings)})
     state = last_state(output)
+    record = {"sources": list(map(_name, sources)), "data": everything.digest, **given, **asdict(settings)}
+    _open_run(output, record, goes_on=state is not None)
+    teacher_folder = None if teacher is None else find_checkpoint(teacher)
     torch.manual_seed(settings.seed)
     network, tokenizer = _load(start, None if state else data)
     _check_length(settings.max_length, network.config)
     set_training_attention(network)
     vectors, reranker = None, None
-    if teacher is not None and is_gliclass(teacher):
-        reranker = load_checkpoint(teacher)
+    if teacher_folder is not None and is_gliclass(teacher_folder):
+        reranker = load_checkpoint(teacher_folder)
         _check_length(settings.max_length, reranker.config)
-    elif teacher is not None:
-        vectors = ask_teacher(find_checkpoint(teacher), data, output / _TEACHER_CACHE)
+    elif teacher_folder is not None:
+        vectors = ask_teacher(teacher_folder, data, output / _TEACHER_CACHE)
     negatives = HardNegatives(data, vectors)
     adapted = add_lora(network, LORA_PRESETS[lora]) if lora else None
     GroupTrainer(
@@ -109,20 +112,22 @@ def train(
         dev=_dev_rankings(data, aside, negatives),
         teacher=reranker,
     ).train_on(state)
-    save_checkpoint(merge_lora(adapted) if adapted else network, tokenizer, output, dtype=dtype)
+    network = merge_lora(adapted) if adapted else network
+    forget_threshold(network)
+    save_checkpoint(network, tokenizer, output, dtype=dtype)
     shutil.rmtree(output / STATES, ignore_errors=True)
     (output / _TEACHER_CACHE).unlink(missing_ok=True)
 
 
-def _open_run(output: Path, settings: dict[str, object]) -> None:
-    """Check that a folder is new, or holds a stopped run with the same settings."""
+def _open_run(output: Path, settings: dict[str, object], *, goes_on: bool) -> None:
+    """Check that a folder holds no model, and that a stopped run which goes on has the same settings."""
     output.mkdir(parents=True, exist_ok=True)
     if (output / "model.safetensors").exists():
         raise ValueError(f"{output} holds a trained model already; choose another output folder.")
     record = output / RECORD
-    if not record.exists() and (output / STATES).exists():
+    if goes_on and not record.exists():
         raise ValueError(f"{output} holds states of a run that nothing is known of; choose another output folder.")
-    before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else settings
+    before = json.loads(record.read_text(encoding="utf-8")) if goes_on else settings
     changed = [
         f"{key} {before.get(key)!r}, now {value!r}" for key, value in settings.items() if before.get(key) != value
     ]

@@ -21,9 +21,10 @@ from gliclass_rerank.evaluation.measures import measure
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt import Prompt, PromptBuilder
 from gliclass_rerank.scorer import choose_device, choose_dtype, pad
+from gliclass_rerank.training.labels import fit_labels
+from gliclass_rerank.training.log import TrainingLog
 from gliclass_rerank.training.losses import group_loss, taught_by_cosines, taught_by_logits
 from gliclass_rerank.training.negatives import HardNegatives
-from gliclass_rerank.training.progress import LogFile, TrainingProgress
 from gliclass_rerank.training.sampling import Group, GroupSampler
 
 _TOKEN_BUDGET = 2048  # of one forward pass; the gradients of a step's passes add up
@@ -93,26 +94,6 @@ def set_training_attention(network: GLiClassNetwork) -> None:
     network.encoder_model.set_attn_implementation("sdpa" if torch.cuda.is_available() else "eager")
 
 
-def fit_labels(prompts: PromptBuilder, labels: Sequence[str], max_length: int) -> list[str]:
-    """Shorten the longest labels until half of a sequence is left to the passage.
-
-    Args:
-        prompts: Counts the tokens.
-        labels: Questions of one group.
-        max_length: Tokens of a sequence.
-
-    Example:
-        >>> from gliclass_rerank.checkpoint import load_checkpoint
-        >>> fit_labels(load_checkpoint().prompts, ["short", "long " * 99], 64)[0]
-        'short'
-    """
-    fitting = list(labels)
-    while len(prompts.build(fitting, [""], 1 << 30)[0].ids) > max_length // 2:
-        longest = max(range(len(fitting)), key=lambda i: len(fitting[i]))
-        fitting[longest] = fitting[longest][: len(fitting[longest]) * 3 // 4]
-    return fitting
-
-
 class _Trained(nn.Module):
     """A network without a config: Trainer writes into a model's config, and GLiClass's is frozen."""
 
@@ -164,9 +145,9 @@ class GroupTrainer(Trainer):
         if teacher:
             teacher.network.to(self.args.device)
             set_training_attention(teacher.network)
-        self._bar = TrainingProgress()
+        self._log = TrainingLog(output / "log.jsonl")
         self.remove_callback(PrinterCallback)
-        for callback in (self._bar, LogFile(output / "log.jsonl"), _Mining(self, sampler, negatives, settings)):
+        for callback in (self._log, _Mining(self, sampler, negatives, settings)):
             self.add_callback(callback)
 
     def train_on(self, state: Path | None) -> None:
@@ -181,7 +162,7 @@ class GroupTrainer(Trainer):
         try:
             self.train(resume_from_checkpoint=None if state is None else str(state))
         finally:
-            self._bar.stop()
+            self._log.stop()
 
     def compute_loss(
         self,
@@ -305,7 +286,10 @@ class _Mining(TrainerCallback):
         **_: Any,  # noqa: ANN401 - as Trainer's
     ) -> None:
         """Keep what was mined beside the state."""
-        _file_of_mined(args, state).write_text(json.dumps(self._negatives.mined), encoding="utf-8")
+        file = _file_of_mined(args, state)
+        unfinished = file.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(self._negatives.mined), encoding="utf-8")
+        unfinished.replace(file)
 
 
 def _file_of_mined(args: TrainingArguments, state: TrainerState) -> Path:

@@ -18,6 +18,7 @@ from torch import nn
 
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 
+_THRESHOLD = "recommended_threshold"  # in config.json
 _BINS = 10
 _LEAST_PAIRS = 30  # of either kind; a fit on fewer says little
 
@@ -161,7 +162,7 @@ def fold_calibration(network: GLiClassNetwork, calibration: Calibration) -> None
         projector.bias.mul_(scale)
     # Neither everything nor nothing is kept, however it is rounded.
     threshold = min(max(round(calibration.threshold, 2), 0.01), 0.99)
-    extra = {**network.config.extra, "recommended_threshold": threshold}
+    extra = {**network.config.extra, _THRESHOLD: threshold}
     network.config = replace(network.config, extra=extra)
 
 
@@ -172,3 +173,20 @@ def _last_layer(network: GLiClassNetwork) -> nn.Linear | None:
 
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-x))
+
+
+def forget_threshold(network: GLiClassNetwork) -> None:
+    """Take the threshold out of the config of a network that was trained further: it is that of the scores before.
+
+    Args:
+        network: Its config is replaced.
+
+    Example:
+        >>> from gliclass_rerank.checkpoint import load_checkpoint
+        >>> network = load_checkpoint().network
+        >>> forget_threshold(network)
+        >>> "recommended_threshold" in network.config.extra
+        False
+    """
+    extra = {key: value for key, value in network.config.extra.items() if key != _THRESHOLD}
+    network.config = replace(network.config, extra=extra)
