@@ -18,10 +18,12 @@ from pathlib import Path
 import torch
 
 from gliclass_rerank.beir_files import read_qrels, read_rows
+from gliclass_rerank.checkpoint import find_checkpoint
 from gliclass_rerank.training.calibrate import calibrate
 from gliclass_rerank.training.reading import read_ids
 from gliclass_rerank.training.train import train
 from gliclass_rerank.training.trainer import TrainingSettings
+from recipes.english_vocabulary import keep_english
 
 SETTINGS = TrainingSettings(steps=2800, save_every=400)
 HELD_OUT = 600  # questions, to measure with while training and to calibrate on afterwards
@@ -74,9 +76,10 @@ def main() -> None:
     parser.add_argument("--teacher", required=True, help="gte-small, hub name or folder")
     options = parser.parse_args()
     sources = choose_data(options.data, options.output / "data")
+    encoder = keep_english(find_checkpoint(options.encoder), options.output / Path(options.encoder).name)
     trained, calibrated = options.output / "trained", options.output / "model"
     if not (trained / "model.safetensors").exists():
-        train(options.encoder, sources, trained, SETTINGS, teacher=options.teacher, held_out=HELD_OUT)
+        train(encoder, sources, trained, SETTINGS, teacher=options.teacher, held_out=HELD_OUT)
     report = calibrate(trained, sources, calibrated, dtype=torch.float16)
     (options.output / "calibration.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
 

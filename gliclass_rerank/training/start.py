@@ -1,15 +1,14 @@
 """Turn a bare sentence encoder into a GLiClass network that ranks from its first step.
 
-The head starts as (nearly) the encoder's own cosine similarity: text and query are averaged over
-their tokens, projected by (nearly) the identity, normalised, and compared by an MLP that was
-fitted to the cosine. The MLP, unlike a dot product, has a bias, without which scores could not be
-calibrated.
+A head that starts at random has to be learned before anything else can be, and spoils the encoder
+meanwhile. This one starts as the encoder's own cosine similarity: text and query are averaged over
+their tokens, projected by (nearly) the identity, normalised, and multiplied. The official
+"weighted-dot" scorer does that and has a bias, without which scores could not be calibrated.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -18,30 +17,23 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
-from gliclass_rerank.modeling.heads import MlpScorer, Projector
+from gliclass_rerank.modeling.heads import Projector, WeightedDotScorer
 from gliclass_rerank.prompt import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN
-from gliclass_rerank.training.cosine_head import fit_cosine
-from gliclass_rerank.training.encoders import encode, load_encoder
+from gliclass_rerank.training.encoders import load_encoder
 
 # GELU is nearly the identity for inputs well above zero: shift there, and back afterwards.
 _SHIFT = 4.0
 # Logits at the start: those of pairs that belong together lie around zero.
 _SCALE = 20.0
 _OFFSET = -12.0
-_TEXTS = 4000  # of either kind at most, to fit the head with
 
 
-def start_from_encoder(
-    folder: str | os.PathLike[str], name: str, passages: Sequence[str] = (), questions: Sequence[str] = ()
-) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
+def start_from_encoder(folder: str | os.PathLike[str], name: str) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
     """Build a network around an encoder.
 
     Args:
         folder: A local folder with the encoder's config.json, safetensors weights and tokenizer.
         name: What the config calls the encoder.
-        passages: Texts of the kind that it will read; the head is fitted on some of them, and
-            starts at random without any.
-        questions: The same.
 
     Returns:
         The network and its tokenizer, extended by GLiClass's control tokens.
@@ -70,7 +62,7 @@ def start_from_encoder(
         "extract_text_features": True,
         "normalize_features": True,
         "logit_scale_init_value": 1.0,
-        "scorer_type": "mlp",
+        "scorer_type": "weighted-dot",
         "prompt_first": True,
         "problem_type": "multi_label_classification",
         "max_labels_alloc": "dynamic",
@@ -80,14 +72,8 @@ def start_from_encoder(
     _load_encoder(network.encoder_model, bare, control_ids)
     for projector in (network.text_projector, network.classes_projector):
         _start_as_identity(projector)
-    if passages and questions:
-        vectors = [encode(folder, _some(texts)) for texts in (passages, questions)]
-        fit_cosine(cast("MlpScorer", network.scorer).mlp, *vectors, scale=_SCALE, offset=_OFFSET)
+    _start_as_product(cast("WeightedDotScorer", network.scorer))
     return network, tokenizer
-
-
-def _some(texts: Sequence[str]) -> Sequence[str]:
-    return texts[:: -(-len(texts) // _TEXTS)]
 
 
 @torch.no_grad()
@@ -111,3 +97,23 @@ def _start_as_identity(projector: Projector) -> None:
     for linear, shift in ((projector.linear_1, _SHIFT), (projector.linear_2, -_SHIFT)):
         nn.init.eye_(linear.weight)
         nn.init.constant_(linear.bias, shift)
+
+
+@torch.no_grad()
+def _start_as_product(scorer: WeightedDotScorer) -> None:
+    """``_SCALE`` times the product of text and label, and ``_OFFSET``.
+
+    Two hidden units carry it, since relu(z) - relu(-z) is z. The others are zero and get no
+    gradient: with them the scorer would be an MLP, which learns its training questions' patterns
+    instead of how to compare.
+    """
+    for parameter in scorer.parameters():
+        parameter.zero_()
+    hidden = scorer.proj_text.in_features
+    for projection in (scorer.proj_text, scorer.proj_label):
+        nn.init.eye_(projection.weight[hidden:])
+    first, last = (layer for layer in scorer.out_mlp if isinstance(layer, nn.Linear))
+    for unit, sign in enumerate((1.0, -1.0)):
+        first.weight[unit, 2 * hidden :] = sign * _SCALE
+        last.weight[0, unit] = sign
+    last.bias.fill_(_OFFSET)

@@ -91,7 +91,7 @@ def train(
     _open_run(output, record, goes_on=state is not None)
     teacher_folder = None if teacher is None else find_checkpoint(teacher)
     torch.manual_seed(settings.seed)
-    network, tokenizer = _load(start, None if state else data)
+    network, tokenizer = _load(start)
     _check_length(settings.max_length, network.config)
     set_training_attention(network)
     vectors, reranker = None, None
@@ -149,19 +149,13 @@ def _name(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else Path(path).name
 
 
-def _load(
-    start: str | os.PathLike[str] | None, data: TrainingData | None
-) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
-    """The network to train; without data the head of a bare encoder starts at random."""
+def _load(start: str | os.PathLike[str] | None) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
+    """The network to train."""
     if start is None or is_gliclass(start):
         checkpoint = load_checkpoint(start)
         return checkpoint.network, checkpoint.tokenizer
     name = os.fspath(start) if not Path(start).exists() else Path(start).resolve().name
-    if data is None:
-        return start_from_encoder(find_checkpoint(start), name)
-    texts = [p.whole for p in data.passages] or [t.text for t in data.texts]
-    questions = [q.text for q in data.questions] or [label for t in data.texts for label in t.labels]
-    return start_from_encoder(find_checkpoint(start), name, texts, questions)
+    return start_from_encoder(find_checkpoint(start), name)
 
 
 def _dev_rankings(data: TrainingData, questions: Sequence[Question], negatives: HardNegatives) -> list[Ranking]:

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers.implementations import BertWordPieceTokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
+
+from recipes.english_vocabulary import is_needed, keep_english
+
+ENGLISH = ["bread", "rise", "##s", "ä", "##π", "3", "µ", "–", "²"]
+OTHER = ["д", "##ом", "水", "ひ", "가", "ש"]
+SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+@pytest.mark.parametrize("token", ENGLISH + SPECIAL)
+def test_english_needs(token: str) -> None:
+    assert is_needed(token)
+
+
+@pytest.mark.parametrize("token", [*OTHER, "[unused7]"])
+def test_english_does_not_need(token: str) -> None:
+    assert not is_needed(token)
+
+
+def test_an_encoder_without_other_scripts_reads_english_as_before(tmp_path: Path) -> None:
+    words = ["[PAD]", "[unused0]", *SPECIAL, "д", "bread", "rise", "水", "##s", "3", "[unused1]", "because"]
+    vocabulary = {word: i for i, word in enumerate(words)}
+    tokenizer = BertWordPieceTokenizer(vocab=vocabulary)
+    around = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
+    names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(tmp_path / "whole")
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=len(words), **shape)).save_pretrained(tmp_path / "whole")
+    keep_english(tmp_path / "whole", tmp_path / "small")
+    states = []
+    for folder in (tmp_path / "whole", tmp_path / "small"):
+        model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        states.append(model.eval()(**tokenizer("Bread rises 3", return_tensors="pt")).last_hidden_state)
+    torch.testing.assert_close(states[0], states[1])
+    assert model.config.vocab_size == len(words) - 4 and tokenizer.tokenize("д 水") == ["[UNK]"] * 2
