@@ -21,11 +21,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto import CONFIG_MAPPING
 
+from gliclass_rerank.atomic_write import atomic_write
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt import PromptBuilder
 
 EMBEDDED = Path(__file__).parent / "embedded"
+WEIGHTS = "model.safetensors"
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 _LENGTH_LIMIT = 1024  # default max_length at most, as in the official pipeline
 
@@ -126,9 +128,24 @@ def save_checkpoint(
     (folder / "config.json").write_text(json.dumps(network.config.to_dict(), indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
     # Last and at once, so that a folder with weights is a whole checkpoint.
-    unfinished = folder / "model.safetensors.tmp"
-    save_file(state, unfinished, metadata={"format": "pt"})
-    unfinished.replace(folder / "model.safetensors")
+    with atomic_write(folder / WEIGHTS) as unfinished:
+        save_file(state, unfinished, metadata={"format": "pt"})
+
+
+def check_unused(output: str | os.PathLike[str]) -> None:
+    """Check that a folder holds no model yet, before work that would replace it.
+
+    Args:
+        output: The folder, which need not be there.
+
+    Raises:
+        ValueError: It holds one.
+
+    Example:
+        >>> check_unused("a folder to be made")
+    """
+    if (Path(output) / WEIGHTS).exists():
+        raise ValueError(f"output is {os.fspath(output)!r}, which holds a model already; choose another folder.")
 
 
 def find_checkpoint(model: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None) -> Path:
@@ -249,7 +266,7 @@ def _load_network(folder: Path, config: GLiClassConfig) -> GLiClassNetwork:
 
 def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     index = folder / "model.safetensors.index.json"
-    names = sorted(set(_read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    names = sorted(set(_read_json(index)["weight_map"].values())) if index.is_file() else [WEIGHTS]
     tensors: dict[str, torch.Tensor] = {}
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():

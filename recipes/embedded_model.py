@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from gliclass_rerank.beir_files import read_qrels, read_rows
-from gliclass_rerank.checkpoint import find_checkpoint
+from gliclass_rerank.checkpoint import WEIGHTS, find_checkpoint
 from gliclass_rerank.training.calibrate import calibrate
 from gliclass_rerank.training.reading import read_ids
 from gliclass_rerank.training.train import train
@@ -78,7 +78,7 @@ def main() -> None:
     sources = choose_data(options.data, options.output / "data")
     encoder = keep_english(find_checkpoint(options.encoder), options.output / Path(options.encoder).name)
     trained, calibrated = options.output / "trained", options.output / "model"
-    if not (trained / "model.safetensors").exists():
+    if not (trained / WEIGHTS).exists():
         train(encoder, sources, trained, SETTINGS, teacher=options.teacher, held_out=HELD_OUT)
     report = calibrate(trained, sources, calibrated, dtype=torch.float16)
     (options.output / "calibration.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")

@@ -198,7 +198,7 @@ def test_training_gives_a_checkpoint_that_both_libraries_load(encoder: Path, col
     ours = GLiClassReranker.from_pretrained(output, device="cpu", dtype="float32")
     official = OfficialPipeline(output).score("Which wall is red?", passages)
     assert ours.score("Which wall is red?", passages) == pytest.approx(official, abs=1e-5)
-    assert "holds a trained model already" in run("train", output, colors, "--start", encoder, fails=True)
+    assert "holds a model already" in run("train", output, colors, "--start", encoder, fails=True)
 
 
 @pytest.mark.parametrize("lora", [[], ["--lora", "embedded"]], ids=["full", "lora"])
@@ -272,11 +272,28 @@ def test_endless_questions_leave_room_for_the_passage(encoder: Path, tmp_path: P
     run("train", tmp_path / "m", tmp_path / "rows.jsonl", "--start", encoder, "--steps", 3, "--held-out", 1)
 
 
-def test_a_checkpoint_can_be_the_teacher(encoder: Path, colors: Path, tmp_path: Path, checkpoint_folder) -> None:
-    teacher = checkpoint_folder("bert", prompt_first=True)
-    run("train", tmp_path / "a", colors, "--start", encoder, "--teacher", teacher, "--steps", 10)
-    run("train", tmp_path / "b", colors, "--start", encoder, "--steps", 10)
-    assert losses(tmp_path / "a") != losses(tmp_path / "b")
+def test_a_checkpoint_can_be_the_teacher(encoder: Path, colors: Path, tmp_path: Path) -> None:
+    passages = [f"The wall is {c}." for c in COLORS]
+    liked = [*passages[1:], passages[0]]  # what the teacher has learnt is not what the data says
+    rows = [
+        {"query": f"Which wall is {c}?", "positives": [p], "negatives": [n for n in passages if n != p]}
+        for c, p in zip(COLORS, liked, strict=True)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    teacher = tmp_path / "teacher"
+    arguments = ["--start", encoder, "--learning-rate", 1e-3, "--steps", 30]
+    run("train", teacher, tmp_path / "rows.jsonl", *arguments)
+    run("train", tmp_path / "taught", colors, *arguments, "--teacher", teacher)
+    run("train", tmp_path / "alone", colors, *arguments)
+
+    def lead(model: Path) -> float:
+        """By how much the teacher's passages are ahead of the mean."""
+        reranker = GLiClassReranker.from_pretrained(model, device="cpu", dtype="float32")
+        scores = reranker.score_matrix([f"Which wall is {c}?" for c in COLORS], liked)
+        logits = np.log(scores) - np.log1p(-scores)
+        return float(np.mean(logits.diagonal() - logits.mean(1)))
+
+    assert lead(teacher) > lead(tmp_path / "taught") > lead(tmp_path / "alone")
 
 
 def test_a_run_that_failed_before_its_first_state_can_be_corrected(encoder: Path, colors: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gliclass_rerank.checkpoint import EMBEDDED, Checkpoint, load_checkpoint, save_checkpoint
+from gliclass_rerank.checkpoint import EMBEDDED, Checkpoint, check_unused, load_checkpoint, save_checkpoint
 from gliclass_rerank.keyword_index import KeywordIndex
 from gliclass_rerank.progress import progress
 from gliclass_rerank.scorer import GLiClassScorer
@@ -88,8 +88,7 @@ def calibrate(
     Example:
         >>> calibrate("my-model", ["squad_train"], "my-calibrated-model", questions=300)  # doctest: +SKIP
     """
-    if (Path(output) / "model.safetensors").exists():
-        raise ValueError(f"output is {os.fspath(output)!r}, which holds a model already; choose another folder.")
+    check_unused(output)
     checkpoint = load_checkpoint(model)
     data = read_data(sources, exclude=exclude)
     _, aside = set_aside(data, _count(model, data, questions))

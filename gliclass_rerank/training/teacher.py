@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from gliclass_rerank.atomic_write import atomic_write
 from gliclass_rerank.training.data import TrainingData
 from gliclass_rerank.training.encoders import encode
 
@@ -62,7 +63,6 @@ def ask_teacher(folder: str | os.PathLike[str], data: TrainingData, cache: Path)
         "questions": encode(folder, [question.text for question in data.questions]),
     }
     cache.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = cache.with_suffix(".tmp")
-    save_file(vectors, unfinished, metadata=source)
-    unfinished.replace(cache)
+    with atomic_write(cache) as unfinished:
+        save_file(vectors, unfinished, metadata=source)
     return Teacher(**vectors)

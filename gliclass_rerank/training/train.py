@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from gliclass_rerank.checkpoint import find_checkpoint, is_gliclass, load_checkpoint, save_checkpoint
+from gliclass_rerank.checkpoint import check_unused, find_checkpoint, is_gliclass, load_checkpoint, save_checkpoint
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt import PromptBuilder
@@ -77,6 +77,7 @@ def train(
     Example:
         >>> train("all-MiniLM-L6-v2", ["squad_train"], "my-model", TrainingSettings())  # doctest: +SKIP
     """
+    check_unused(output)
     output = Path(output)
     if lora is not None and lora not in LORA_PRESETS:
         raise ValueError(f"lora is {lora!r}, expected one of {', '.join(LORA_PRESETS)}.")
@@ -120,10 +121,8 @@ def train(
 
 
 def _open_run(output: Path, settings: dict[str, object], *, goes_on: bool) -> None:
-    """Check that a folder holds no model, and that a stopped run which goes on has the same settings."""
+    """Keep a run's settings in its folder; a stopped run which goes on must have the same."""
     output.mkdir(parents=True, exist_ok=True)
-    if (output / "model.safetensors").exists():
-        raise ValueError(f"{output} holds a trained model already; choose another output folder.")
     record = output / RECORD
     if goes_on and not record.exists():
         raise ValueError(f"{output} holds states of a run that nothing is known of; choose another output folder.")

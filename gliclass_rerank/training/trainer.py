@@ -15,6 +15,7 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from gliclass_rerank.atomic_write import atomic_write
 from gliclass_rerank.batching import plan_batches
 from gliclass_rerank.checkpoint import Checkpoint
 from gliclass_rerank.evaluation.measures import measure
@@ -286,10 +287,8 @@ class _Mining(TrainerCallback):
         **_: Any,  # noqa: ANN401 - as Trainer's
     ) -> None:
         """Keep what was mined beside the state."""
-        file = _file_of_mined(args, state)
-        unfinished = file.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(self._negatives.mined), encoding="utf-8")
-        unfinished.replace(file)
+        with atomic_write(_file_of_mined(args, state)) as unfinished:
+            unfinished.write_text(json.dumps(self._negatives.mined), encoding="utf-8")
 
 
 def _file_of_mined(args: TrainingArguments, state: TrainerState) -> Path:

@@ -1,0 +1,34 @@
+"""Write a file so that it is either there as a whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; what was written takes ``path``'s place in the end, unless writing fails.
+
+    Args:
+        path: The file wanted; its folder exists.
+
+    Raises:
+        OSError: The file cannot be put in its place.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     wanted = pathlib.Path(folder) / "scores.json"
+        ...     with atomic_write(wanted) as unfinished:
+        ...         _ = unfinished.write_text("[1, 2]")
+        ...     wanted.read_text()
+        '[1, 2]'
+    """
+    unfinished = path.with_name(f"{path.name}.tmp")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
