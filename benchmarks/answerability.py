@@ -72,6 +72,8 @@ def read_questions(folder: Path, most: int) -> list[Question]:
         for query, own in pairs:
             other = rng.choice(elsewhere[titles[own]])
             questions.append(Question(texts[query], passages[own], passages[other], answerable))
+    if len({question.answerable for question in questions}) < 2:
+        raise SystemExit(f"{folder}: expected questions of both kinds, judged above 0 and judged 0.")
     return questions
 
 

@@ -74,7 +74,7 @@ def evaluate(data: LabelledTexts, scorer: LabelScorer, model: str) -> dict[str, 
         "dtype": scorer.dtype,
         "labels": len(data.words),
         "texts": len(data.texts),
-        "macro-F1": round(float(f1_score(data.truth, answers, average="macro")), 4),
+        "macro-F1": round(float(f1_score(data.truth, answers, average="macro", labels=sorted(set(data.truth)))), 4),
         "accuracy": round(float(accuracy_score(data.truth, answers)), 4),
     }
 

@@ -28,6 +28,7 @@ from gliclass_rerank.prompt import PromptBuilder
 
 EMBEDDED = Path(__file__).parent / "embedded"
 WEIGHTS = "model.safetensors"
+_SHARDS = f"{WEIGHTS}.index.json"  # of a checkpoint whose weights lie in several files
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 _LENGTH_LIMIT = 1024  # default max_length at most, as in the official pipeline
 
@@ -144,7 +145,7 @@ def check_unused(output: str | os.PathLike[str]) -> None:
     Example:
         >>> check_unused("a folder to be made")
     """
-    if (Path(output) / WEIGHTS).exists():
+    if any((Path(output) / name).exists() for name in (WEIGHTS, _SHARDS)):
         raise ValueError(f"output is {os.fspath(output)!r}, which holds a model already; choose another folder.")
 
 
@@ -191,13 +192,17 @@ def is_gliclass(model: str | os.PathLike[str]) -> bool:
         model: A local folder or a hub name.
 
     Raises:
-        CheckpointError: Not found, or without a config.json.
+        CheckpointError: Not found, or its config.json is missing or broken.
 
     Example:
         >>> is_gliclass(EMBEDDED)
         True
     """
-    return _read_json(find_checkpoint(model) / "config.json").get("model_type") == "GLiClass"
+    folder = find_checkpoint(model)
+    try:
+        return _read_json(folder / "config.json").get("model_type") == "GLiClass"
+    except (CheckpointError, ValueError) as error:
+        raise CheckpointError(f"cannot load {os.fspath(model)}: {error}") from error
 
 
 def _first_line(error: BaseException) -> str:
@@ -265,7 +270,7 @@ def _load_network(folder: Path, config: GLiClassConfig) -> GLiClassNetwork:
 
 
 def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    index = folder / "model.safetensors.index.json"
+    index = folder / _SHARDS
     names = sorted(set(_read_json(index)["weight_map"].values())) if index.is_file() else [WEIGHTS]
     tensors: dict[str, torch.Tensor] = {}
     for name in names:

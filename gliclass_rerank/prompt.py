@@ -157,7 +157,7 @@ class PromptBuilder:
     def _encode(self, texts: Sequence[str], *, after_control: bool) -> list[list[int]]:
         """Token ids of texts, as they come out at the start of a sequence or behind a control token."""
         front = self._nonce if after_control else ""
-        batch = [front + _without_surrogates(text) for text in texts]
+        batch = [front + without_surrogates(text) for text in texts]
         encodings = self._clone.encode_batch_fast(batch, add_special_tokens=False)
         return [self._clean(encoding.ids[1:] if after_control else encoding.ids) for encoding in encodings]
 
@@ -216,8 +216,16 @@ def _private_clone(backend: Tokenizer, nonce: str, reserved: frozenset[int]) -> 
     return clone, {new: old for new, old in pairs if new is not None and new != old}
 
 
-def _without_surrogates(text: str) -> str:
-    """Replace what is no valid Unicode (a lone surrogate) by U+FFFD."""
+def without_surrogates(text: str) -> str:
+    r"""Replace what is no valid Unicode (a lone surrogate) by U+FFFD; tokenizers refuse it.
+
+    Args:
+        text: Any.
+
+    Example:
+        >>> without_surrogates("cut \ud83d")
+        'cut �'
+    """
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,12 +77,14 @@ def main() -> None:
     parser.add_argument("--teacher", required=True, help="gte-small, hub name or folder")
     options = parser.parse_args()
     sources = choose_data(options.data, options.output / "data")
-    encoder = keep_english(find_checkpoint(options.encoder), options.output / Path(options.encoder).name)
-    trained, calibrated = options.output / "trained", options.output / "model"
+    encoder = keep_english(find_checkpoint(options.encoder), options.output / "encoder" / Path(options.encoder).name)
+    trained, calibrated, figures = (options.output / name for name in ("trained", "model", "calibration.json"))
     if not (trained / WEIGHTS).exists():
         train(encoder, sources, trained, SETTINGS, teacher=options.teacher, held_out=HELD_OUT)
-    report = calibrate(trained, sources, calibrated, dtype=torch.float16)
-    (options.output / "calibration.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+    if not figures.exists():
+        shutil.rmtree(calibrated, ignore_errors=True)  # of a run that was stopped before it wrote the figures
+        report = calibrate(trained, sources, calibrated, dtype=torch.float16)
+        figures.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

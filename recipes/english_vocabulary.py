@@ -9,13 +9,14 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 _EMBEDDINGS = "embeddings.word_embeddings.weight"
-_SCRIPTS = ("LATIN", "GREEK", "MICRO")  # Greek letters and the micro sign stand in formulas and units
+# What names of letters begin with: besides Latin, those of formulas, units, ordinals and of how words are spoken.
+_LETTERS = ("LATIN", "GREEK", "MICRO", "MODIFIER", "SUPERSCRIPT", "FEMININE", "MASCULINE", "SCRIPT", "DOUBLE-STRUCK")
 
 
 def is_needed(token: str) -> bool:
     """Whether a token occurs in English text: no letters of other scripts, no place that was left free."""
     letters = (c for c in token if c.isalpha() and not c.isascii())
-    return not token.startswith("[unused") and all(unicodedata.name(c, "").startswith(_SCRIPTS) for c in letters)
+    return not token.startswith("[unused") and all(unicodedata.name(c, "").startswith(_LETTERS) for c in letters)
 
 
 def keep_english(source: Path, target: Path) -> Path:

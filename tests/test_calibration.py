@@ -15,7 +15,6 @@ from gliclass_rerank.training.platt import (
     Calibration,
     fit_calibration,
     fold_calibration,
-    forget_threshold,
     measure_calibration,
 )
 from gliclass_rerank.training.reading import read_data
@@ -57,7 +56,10 @@ def test_the_measures_are_as_defined() -> None:
 
 @pytest.mark.parametrize(
     ("logits", "answers", "message"),
-    [([1.0, 2.0], [True, False], "1 answers and 1 other"), (range(200), [i < 100 for i in range(200)], "scale is -")],
+    [
+        ([1.0, 2.0], [True, False], "1 answers and 1 other passages, expected at least 10"),
+        (range(200), [i < 100 for i in range(200)], "scale is -"),
+    ],
 )
 def test_what_cannot_be_fitted_is_said(logits, answers, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -73,7 +75,7 @@ def test_folded_logits_are_scaled_and_shifted_in_both_libraries(
     folder = checkpoint_folder("bert", scorer_type=scorer, pooling_strategy=pooling, normalize_features=normalize)
     offset = 0.0 if scorer == "simple" else -1.5
     checkpoint = load_checkpoint(folder)
-    fold_calibration(checkpoint.network, Calibration(0.25, offset, 0.421))
+    fold_calibration(checkpoint.network, Calibration(0.25, offset, 0.42))
     save_checkpoint(checkpoint.network, checkpoint.tokenizer, tmp_path)
     before, after = (
         np.array(GLiClassReranker.from_pretrained(f, device="cpu", dtype="float32").score("a question", PASSAGES))
@@ -85,13 +87,16 @@ def test_folded_logits_are_scaled_and_shifted_in_both_libraries(
     assert json.loads((tmp_path / "config.json").read_text())["recommended_threshold"] == 0.42
 
 
-@pytest.mark.parametrize(("fitted", "stored"), [(0.99982, 0.99), (0.0004, 0.01), (0.421, 0.42)])
-def test_a_threshold_keeps_some_and_drops_some(fitted: float, stored: float) -> None:
-    network = load_checkpoint().network
-    fold_calibration(network, Calibration(1.0, 0.0, fitted))
-    assert network.config.extra["recommended_threshold"] == stored
-    forget_threshold(network)
-    assert "recommended_threshold" not in network.config.extra
+@pytest.mark.parametrize(
+    ("others", "answers", "threshold"),
+    [
+        (np.full(50, -1000.0), np.full(50, 1000.0), 0.99),  # nothing between them
+        (np.linspace(-1, 0, 4000), np.linspace(-0.95, 0.02, 12), 0.01),  # hardly any answer, and no way to know it
+    ],
+)
+def test_a_threshold_keeps_some_and_drops_some(others: np.ndarray, answers: np.ndarray, threshold: float) -> None:
+    truth = [False] * len(others) + [True] * len(answers)
+    assert fit_calibration(np.concatenate([others, answers]), truth).threshold == threshold
 
 
 def test_a_dot_product_has_no_place_for_an_offset(checkpoint_folder) -> None:
@@ -134,11 +139,14 @@ def test_the_command_uses_the_questions_that_training_kept_out_and_says_when_the
         command = ["calibrate", output, str(source), "--model", str(tmp_path / "model"), *options]
         return " ".join(CliRunner().invoke(app, command).stderr.split())
 
-    record.write_text(json.dumps({"data": data.digest, "held_out": 0, "sources": ["few"]}))
+    run = {"data": data.digest, "sources": ["few"]}
+    record.write_text(json.dumps({**run, "kept_out": []}))
     assert "trained on all questions of this data" in told(folder)
-    record.write_text(json.dumps({"data": data.digest, "held_out": 5, "sources": ["few"]}))
-    assert "with 5 questions kept out" in told(folder, "--questions", "3")
-    assert "expected at least 30 of each" in told(folder)  # these five are used, and too few
+    record.write_text(json.dumps({**run, "kept_out": [question.key for question in data.questions[2:5]]}))
+    assert "training kept 3 of this data out" in told(folder, "--questions", "4")
+    assert "3 answers and 21 other passages" in told(folder)  # these three are used, and too few
+    assert "3 answers and 30 other passages" in told(other, str(folder))  # whatever lies beside them
+    assert "2 answers and 14 other passages" in told(folder, "--questions", "2")
     assert "trained on other data (few). Say how many." in told(other)
     record.unlink()
     assert "nothing is known of what this model was trained on" in told(folder)

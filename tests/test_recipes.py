@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTra
 
 from recipes.english_vocabulary import is_needed, keep_english
 
-ENGLISH = ["bread", "rise", "##s", "ä", "##π", "3", "µ", "–", "²"]
+ENGLISH = ["bread", "rise", "##s", "ä", "##π", "3", "µ", "–", "²", "ʻ", "ˈ", "ª", "ℝ"]
 OTHER = ["д", "##ом", "水", "ひ", "가", "ש"]
 SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 

@@ -11,11 +11,13 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 from typer.testing import CliRunner
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import load_checkpoint
+from gliclass_rerank.checkpoint import load_checkpoint, save_checkpoint
 from gliclass_rerank.cli import app
+from gliclass_rerank.prompt import PromptBuilder
 from gliclass_rerank.training.data import Passage, Question, TrainingData
 from gliclass_rerank.training.encoders import encode
 from gliclass_rerank.training.losses import focal_loss, group_loss, list_loss, taught_by_cosines, taught_by_logits
+from gliclass_rerank.training.platt import Calibration, fold_calibration
 from gliclass_rerank.training.start import start_from_encoder
 from gliclass_rerank.training.teacher import ask_teacher
 from gliclass_rerank.training.trainer import last_state
@@ -133,22 +135,41 @@ def test_a_teacher_s_cosine_is_that_of_mean_pooling(encoder: Path, tmp_path: Pat
     assert not torch.equal(asked.questions, teacher.questions)
 
 
-def test_an_encoder_that_does_not_average_cannot_teach(encoder: Path, tmp_path: Path) -> None:
-    shutil.copytree(encoder, tmp_path / "cls")
-    (tmp_path / "cls" / "1_Pooling").mkdir()
-    (tmp_path / "cls" / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
-    with pytest.raises(ValueError, match="does not average over its tokens"):
-        encode(tmp_path / "cls", ["text"])
+@pytest.mark.parametrize(
+    ("pooling", "averages"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, False),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, False),  # both, side by side
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, True),
+        ({"pooling_mode": "cls"}, False),
+        ({"pooling_mode": "mean"}, True),
+    ],
+)
+def test_only_an_encoder_that_averages_can_teach(
+    encoder: Path, tmp_path: Path, pooling: dict[str, object], averages: bool
+) -> None:
+    shutil.copytree(encoder, tmp_path / "e")
+    (tmp_path / "e" / "1_Pooling").mkdir()
+    (tmp_path / "e" / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    if averages:
+        assert encode(tmp_path / "e", ["an emoji cut in two: \ud83d"]).shape == (1, 32)
+    else:
+        with pytest.raises(ValueError, match="does not average over its tokens"):
+            encode(tmp_path / "e", ["text"])
 
 
-def test_a_bare_encoder_s_head_starts_as_the_cosine(encoder: Path) -> None:
-    network, _ = start_from_encoder(encoder, "bare")
-    text, labels = (torch.nn.functional.normalize(torch.randn(*shape, 32), dim=-1) for shape in ((5,), (5, 3)))
-    with torch.no_grad():
-        found = network.eval().scorer(text, labels, torch.ones(5, 1), torch.ones(5, 3))
-        projected = network.text_projector(text) - text
-    torch.testing.assert_close(found, 20 * (text.unsqueeze(1) * labels).sum(2) - 12, atol=1e-4, rtol=0)
-    assert projected.abs().max() < 0.01
+def test_a_bare_encoder_s_logit_starts_as_the_cosine_of_query_and_passage(encoder: Path) -> None:
+    network, tokenizer = start_from_encoder(encoder, "bare")
+    prompts = PromptBuilder(tokenizer, prompt_first=True)
+    for query, passage in (("which bread?", "yeast makes gas"), ("the wall", "the red wall")):
+        [prompt] = prompts.build([query], [passage], 64)
+        ids = torch.tensor([prompt.ids])
+        with torch.no_grad():
+            found = network.eval()(ids, torch.ones_like(ids), 1).item()
+            [states] = network.encoder_model(ids).last_hidden_state
+        label, text = (prompt.ids.index(prompts.label_id), prompt.ids.index(prompts.text_id))
+        cosine = torch.cosine_similarity(states[label:text].mean(0), states[text:].mean(0), dim=0).item()
+        assert found == pytest.approx(20 * cosine - 12, abs=0.05)
 
 
 def test_a_network_keeps_its_encoder_and_gets_control_tokens(encoder: Path) -> None:
@@ -199,6 +220,52 @@ def test_training_gives_a_checkpoint_that_both_libraries_load(encoder: Path, col
     official = OfficialPipeline(output).score("Which wall is red?", passages)
     assert ours.score("Which wall is red?", passages) == pytest.approx(official, abs=1e-5)
     assert "holds a model already" in run("train", output, colors, "--start", encoder, fails=True)
+
+
+def test_questions_kept_out_leave_no_trace_in_the_weights(encoder: Path, tmp_path: Path) -> None:
+    one, other = ["bread is red"], ["the wall is blue"]
+    rows = [
+        {"query": "which is kept out?", "positives": one, "negatives": other},
+        {"query": "which bread?", "positives": one, "negatives": other},
+        {"query": "which wall?", "positives": other, "negatives": one},
+    ]
+    for name, chosen, held_out in (("without", rows[1:], 0), ("kept out", rows, 1), ("with", rows, 0)):
+        file = tmp_path / "rows.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in chosen))
+        run("train", tmp_path / name, file, "--start", encoder, "--steps", 3, "--held-out", held_out)
+    without, kept_out, trained_on = (
+        torch.cat([t.flatten() for t in load_checkpoint(tmp_path / name).network.state_dict().values()])
+        for name in ("without", "kept out", "with")
+    )
+    assert torch.equal(without, kept_out) and not torch.equal(without, trained_on)
+    record = json.loads((tmp_path / "kept out" / "training.json").read_text())
+    assert record["kept_out"] == [Question("Which is  kept out?", ()).key]
+
+
+def test_head_and_encoder_have_a_learning_rate_each(encoder: Path, colors: Path, tmp_path: Path) -> None:
+    rates = ["--steps", 2, "--head-learning-rate", 1e-3, "--learning-rate", 1e-9]
+    run("train", tmp_path / "m", colors, "--start", encoder, *rates)
+    before = start_from_encoder(encoder, "bare")[0].state_dict()
+    after = load_checkpoint(tmp_path / "m").network.state_dict()
+    moved = {name: (after[name] - tensor).abs().max().item() for name, tensor in before.items()}
+    # The pooler, which nothing reads, starts at random each time.
+    of_encoder = [distance for name, distance in moved.items() if "encoder_model." in name and "pooler" not in name]
+    of_head = [distance for name, distance in moved.items() if "encoder_model." not in name]
+    assert max(of_encoder) < 1e-6 and max(of_head) > 1e-4
+
+
+def test_lora_brings_its_preset_s_focal_alpha(colors: Path, tmp_path: Path, checkpoint_folder) -> None:
+    start = checkpoint_folder("modernbert", prompt_first=True)
+    run("train", tmp_path / "m", colors, "--start", start, "--lora", "modern-base", "--steps", 1)
+    assert json.loads((tmp_path / "m" / "training.json").read_text())["focal_alpha"] == 0.7
+
+
+def test_a_model_that_is_trained_further_loses_its_threshold(colors: Path, tmp_path: Path, checkpoint_folder) -> None:
+    start = load_checkpoint(checkpoint_folder("bert", prompt_first=True))
+    fold_calibration(start.network, Calibration(1.0, 0.0, 0.3))
+    save_checkpoint(start.network, start.tokenizer, tmp_path / "start")
+    run("train", tmp_path / "m", colors, "--start", tmp_path / "start", "--steps", 1)
+    assert "recommended_threshold" not in load_checkpoint(tmp_path / "m").config.extra
 
 
 @pytest.mark.parametrize("lora", [[], ["--lora", "embedded"]], ids=["full", "lora"])

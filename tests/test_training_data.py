@@ -43,11 +43,11 @@ def test_excluded_passages_go_with_the_questions_that_only_they_answer(colors: P
 
 
 def test_rows_of_queries_share_equal_passages_and_keep_their_negatives(tmp_path: Path) -> None:
-    first = {"query": "what purrs?", "positives": ["cats"], "negatives": ["dogs"]}
+    first = {"query": "what purrs?", "positives": ["cats"], "negatives": ["dogs"], "answers": ["Cats"]}
     file = write_rows(tmp_path / "a.jsonl", first, {"query": "what barks?", "positives": ["dogs"]})
     data = read_data([file])
     assert [p.text for p in data.passages] == ["cats", "dogs"]
-    assert [(q.passages, q.negatives) for q in data.questions] == [((0,), (1,)), ((1,), ())]
+    assert [(q.passages, q.negatives, q.answers) for q in data.questions] == [((0,), (1,), ("cats",)), ((1,), (), ())]
 
 
 def test_rows_of_one_text_become_its_labels(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_rows_of_one_text_become_its_labels(tmp_path: Path) -> None:
 
 def test_equal_questions_and_passages_are_one_wherever_they_come_from(tmp_path: Path) -> None:
     first = write_rows(tmp_path / "a.jsonl", {"query": "what purrs?", "positives": ["cats"], "negatives": ["lions"]})
-    rows = [{"query": "what purrs?", "positives": ["lions"]}, {"query": "what purrs?", "positives": ["cats"]}]
+    rows = [{"query": "What  purrs?", "positives": ["lions"]}, {"query": "what purrs?", "positives": ["cats"]}]
     data = read_data([first, write_rows(tmp_path / "b.jsonl", *rows)])
     assert [p.text for p in data.passages] == ["cats", "lions"]
     assert data.questions == [Question("what purrs?", (0, 1), source="a.jsonl")]
@@ -106,6 +106,8 @@ def test_positions_of_several_sources_do_not_mix(colors: Path, tmp_path: Path) -
         ('{"query": "q", "positives": "p"}', "expected a list of texts"),
         ('{"query": 1, "positives": ["p"]}', "query is 1, expected a text"),
         ('{"text": "t", "query": "q", "label": "ture"}', "label is 'ture'"),
+        ('{"text": "t", "query": "q", "label": 0}', "label is 0, expected true or false"),  # entailment, in some sets
+        ('{"text": "t", "true_labels": ["a"], "all_labels": ["a", " "]}', "a label is ' ', expected a text"),
         ('{"query": " ", "positives": ["p"]}', "query is ' ', expected a text"),
         (
             '{"text": "t", "query": "q", "label": true}\n{"text": "t", "query": "q", "label": false}',
@@ -144,7 +146,7 @@ def test_broken_collections_are_refused_by_line(
         read_data([tmp_path])
 
 
-def test_questions_set_aside_are_not_trained_on(colors: Path) -> None:
+def test_questions_set_aside_are_no_longer_in_the_data(colors: Path) -> None:
     data = read_data([colors])
     rest, aside = set_aside(data, 3)
     assert len(aside) == 3 and set(rest.questions) | set(aside) == set(data.questions)
@@ -328,7 +330,7 @@ def test_passages_that_mislead_the_model_are_drawn_once_it_was_asked() -> None:
 
 
 @given(st.text(max_size=80), st.integers())
-def test_variants_of_a_question_lose_no_word_that_matters(question: str, seed: int) -> None:
+def test_variants_of_a_question_are_never_empty_and_never_longer(question: str, seed: int) -> None:
     varied = vary(question, random.Random(seed))
     assert bool(varied) == bool(" ".join(question.split()))
     assert len(varied) <= len(" ".join(question.split()).lower()) or varied == " ".join(question.split())

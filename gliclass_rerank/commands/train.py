@@ -55,7 +55,8 @@ def train(
     teacher: Annotated[str | None, typer.Option(help="Sentence encoder or checkpoint to learn from too.")] = None,
     mine_every: Annotated[int, typer.Option(min=0, help="Steps between minings of hard negatives; 0: none.")] = 0,
     held_out: Annotated[
-        int | None, typer.Option(min=0, help="Questions to keep out, to measure with; a twentieth, at most 100.")
+        int | None,
+        typer.Option(min=0, help="Questions to keep out, to measure and calibrate on; 10 %, at most 300."),
     ] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between saved states.")] = 250,
     exclude: Exclude = None,

@@ -6,18 +6,24 @@ import json
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gliclass_rerank.checkpoint import EMBEDDED, Checkpoint, check_unused, load_checkpoint, save_checkpoint
+from gliclass_rerank.checkpoint import (
+    EMBEDDED,
+    Checkpoint,
+    check_unused,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from gliclass_rerank.keyword_index import KeywordIndex
 from gliclass_rerank.progress import progress
 from gliclass_rerank.scorer import GLiClassScorer
-from gliclass_rerank.training.data import Question, TrainingData, set_aside
+from gliclass_rerank.training.data import Question, TrainingData, spread
 from gliclass_rerank.training.labels import fit_labels
 from gliclass_rerank.training.platt import (
     Calibration,
@@ -28,7 +34,7 @@ from gliclass_rerank.training.platt import (
     measure_calibration,
 )
 from gliclass_rerank.training.reading import read_data
-from gliclass_rerank.training.train import RECORD
+from gliclass_rerank.training.train import KEPT_OUT, RECORD
 
 _CANDIDATES = 20  # of BM25 for each question, as a reranker gets them
 
@@ -74,8 +80,8 @@ def calibrate(
         model: A GLiClass checkpoint (hub name or folder; None for the embedded model).
         sources: Data as for training.
         output: Folder for the calibrated checkpoint.
-        questions: How many questions, spread evenly over all of them; None for those that were kept
-            out when the model was trained on this data.
+        questions: How many questions, spread evenly over all of them, or over those that were kept
+            out when the model was trained on this data; None for all of these.
         exclude: Ids of passages to leave out.
         dtype: What the weights are saved as.
 
@@ -83,7 +89,7 @@ def calibrate(
         CheckpointError: The checkpoint cannot be loaded.
         OSError: A file is missing.
         ValueError: There are too few pairs, the data is not what it should be, the model was
-            trained on this data with another number of questions kept out, or the output holds a model.
+            trained on so many of these questions that too few are left, or the output holds a model.
 
     Example:
         >>> calibrate("my-model", ["squad_train"], "my-calibrated-model", questions=300)  # doctest: +SKIP
@@ -91,13 +97,13 @@ def calibrate(
     check_unused(output)
     checkpoint = load_checkpoint(model)
     data = read_data(sources, exclude=exclude)
-    _, aside = set_aside(data, _count(model, data, questions))
-    logits, answers, halves = _score(checkpoint, data, aside)
+    logits, answers, halves = _score(checkpoint, data, _choose(model, data, questions))
     with_offset = has_offset(checkpoint.network)
+    on_all = fit_calibration(logits, answers, with_offset=with_offset)
     first = halves == 0
     fitted = fit_calibration(logits[first], answers[first], with_offset=with_offset)
     report = CalibrationReport(
-        fit_calibration(logits, answers, with_offset=with_offset),
+        on_all,
         measure_calibration(logits[~first], answers[~first]),
         measure_calibration(logits[~first], answers[~first], fitted),
         len(logits),
@@ -107,28 +113,29 @@ def calibrate(
     return report
 
 
-def _count(model: str | os.PathLike[str] | None, data: TrainingData, questions: int | None) -> int:
-    """How many questions to calibrate on, such that the model was trained on none of them, as far as is known."""
-    record = Path(model or EMBEDDED) / RECORD
+def _choose(model: str | os.PathLike[str] | None, data: TrainingData, questions: int | None) -> list[Question]:
+    """Questions that the model was not trained on, as far as is known."""
+    record = (EMBEDDED if model is None else find_checkpoint(model)) / RECORD
     run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    if run and run["data"] == data.digest:
-        kept_out = int(run["held_out"])
-        if not kept_out:
-            raise ValueError("the model was trained on all questions of this data. Calibrate it on other data.")
-        if questions not in (None, kept_out):
+    kept_out = set(run.get(KEPT_OUT, ()))
+    unseen = [question for question in data.questions if question.key in kept_out]
+    if unseen:
+        if questions is not None and questions > len(unseen):
             raise ValueError(
-                f"questions is {questions}, but the model was trained on this data with {kept_out} questions kept "
-                "out: it knows others. Leave questions away."
+                f"questions is {questions}, but training kept {len(unseen)} of this data out: the model knows the "
+                "others. Leave questions away."
             )
-        return kept_out
+        return spread(unseen, len(unseen) if questions is None else questions)
+    if run.get("data") == data.digest:
+        raise ValueError("the model was trained on all questions of this data. Calibrate it on other data.")
     if questions is None:
         past = (
             f"the model was trained on other data ({', '.join(run['sources'])})"
-            if run
+            if "sources" in run
             else "nothing is known of what this model was trained on"
         )
         raise ValueError(f"questions is missing: {past}. Say how many.")
-    return questions
+    return spread(data.questions, questions)
 
 
 def _score(
@@ -143,7 +150,7 @@ def _score(
     for i, question in enumerate(progress(questions, "scoring")):
         hits = index.search(question.text, top_k=_CANDIDATES)
         # Without those that hold the answer's words, but are not marked: nobody knows about them.
-        known = [hit for hit in hits if hit in question.passages or not question.is_named_in(data.passages[hit].text)]
+        known = [hit for hit in hits if hit in question.passages or not question.is_named_in(data.passages[hit].whole)]
         labels = fit_labels(checkpoint.prompts, [question.text], checkpoint.max_length)
         prompts = checkpoint.prompts.build(labels, [data.passages[hit].whole for hit in known], checkpoint.max_length)
         logits += scorer.logits(prompts)[:, 0].tolist() if prompts else []

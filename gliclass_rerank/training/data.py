@@ -38,6 +38,11 @@ class Question:
     negatives: tuple[int, ...] = ()
     source: str = ""
 
+    @property
+    def key(self) -> str:
+        """The same for questions that differ in case and blanks alone: in training data they are one."""
+        return hashlib.sha256(" ".join(self.text.lower().split()).encode("utf-8", "replace")).hexdigest()[:16]
+
     def is_named_in(self, text: str) -> bool:
         """Whether a text holds the words of an answer; no text does where none are known."""
         lowered = text.lower()
@@ -88,6 +93,25 @@ class TrainingData:
         return digest.hexdigest()[:16]
 
 
+def spread(questions: Sequence[Question], count: int) -> list[Question]:
+    """Choose some questions, evenly over all of them.
+
+    Args:
+        questions: All.
+        count: How many.
+
+    Raises:
+        ValueError: There are not so many.
+
+    Example:
+        >>> [question.text for question in spread([Question(str(i), (0,)) for i in range(6)], 2)]
+        ['0', '3']
+    """
+    if count > len(questions):
+        raise ValueError(f"{count} questions are wanted, but there are {len(questions)}.")
+    return [questions[i * len(questions) // count] for i in range(count)]
+
+
 def set_aside(data: TrainingData, count: int) -> tuple[TrainingData, Sequence[Question]]:
     """Keep some questions out of training, to measure with; their passages stay.
 
@@ -109,6 +133,6 @@ def set_aside(data: TrainingData, count: int) -> tuple[TrainingData, Sequence[Qu
     """
     if count and count >= len(data.questions):
         raise ValueError(f"{count} questions to be kept out, but the data holds {len(data.questions)}.")
-    chosen = {i * len(data.questions) // count for i in range(count)}
-    left = [question for i, question in enumerate(data.questions) if i not in chosen]
-    return replace(data, questions=left), [data.questions[i] for i in sorted(chosen)]
+    aside = spread(data.questions, count)
+    chosen = {question.key for question in aside}
+    return replace(data, questions=[q for q in data.questions if q.key not in chosen]), aside

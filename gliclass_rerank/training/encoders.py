@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from gliclass_rerank.batching import plan_batches
 from gliclass_rerank.progress import progress
+from gliclass_rerank.prompt import without_surrogates
 from gliclass_rerank.scorer import choose_device, choose_dtype
 
 _MAX_LENGTH = 256
@@ -71,7 +72,8 @@ def encode(folder: str | os.PathLike[str], texts: Sequence[str]) -> Tensor:
     device = choose_device(None)
     encoder = load_encoder(folder, choose_dtype("auto", device))
     torch.nn.Module.to(encoder, device)
-    ids = tokenizer(list(texts), truncation=True, max_length=min(_MAX_LENGTH, tokenizer.model_max_length))["input_ids"]
+    valid = [without_surrogates(text) for text in texts]
+    ids = tokenizer(valid, truncation=True, max_length=min(_MAX_LENGTH, tokenizer.model_max_length))["input_ids"]
     vectors = torch.empty(len(texts), encoder.config.hidden_size)
     for batch in progress(plan_batches([len(i) for i in ids], _TOKEN_BUDGET), "encoding"):
         inputs = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(encoder.device)
@@ -85,7 +87,12 @@ def encode(folder: str | os.PathLike[str], texts: Sequence[str]) -> Tensor:
 def _check_pooling(folder: Path) -> None:
     """Refuse an encoder whose sentence-transformers settings name another pooling than the mean."""
     settings = folder / "1_Pooling" / "config.json"
-    if settings.is_file() and not json.loads(settings.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens"):
+    if not settings.is_file():
+        return
+    pooling = json.loads(settings.read_text(encoding="utf-8"))
+    # Older files have a boolean for each mode, newer ones its name, or several names.
+    modes = [key.removeprefix("pooling_mode_") for key, on in pooling.items() if key.startswith("pooling_mode_") and on]
+    if pooling.get("pooling_mode", modes) not in ("mean", ["mean"], ["mean_tokens"]):
         raise ValueError(f"{settings} says that this encoder does not average over its tokens, as a teacher must.")
 
 

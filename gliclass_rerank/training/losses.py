@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 _SHARPNESS = 50.0  # of a sentence encoder's cosines, which lie close together
@@ -57,7 +58,7 @@ def list_loss(logits: Tensor, targets: Tensor, taught: Tensor | None = None) -> 
     wanted = targets / targets.sum(0).clamp(min=1)
     if taught is not None:
         wanted = ((wanted + taught) / 2).where(answered, taught)
-        answered = answered | True
+        answered = torch.ones_like(answered)
     if len(logits) == 1 or not answered.any():
         return logits.sum() * 0  # nothing to order
     return nn.functional.cross_entropy(logits.T[answered], wanted.T[answered])

@@ -86,7 +86,7 @@ class HardNegatives:
     def answers(self, question: int, passage: int) -> bool:
         """Whether a passage answers a question, as far as anyone can tell."""
         asked = self._data.questions[question]
-        return passage in asked.passages or asked.is_named_in(self._data.passages[passage].text)
+        return passage in asked.passages or asked.is_named_in(self._data.passages[passage].whole)
 
     def _is_wrong(self, question: int, passage: int) -> bool:
         return not self.answers(question, passage) and not self._may_answer(question, passage)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss, precision_recall_curve
 from torch import nn
@@ -20,7 +21,7 @@ from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 
 _THRESHOLD = "recommended_threshold"  # in config.json
 _BINS = 10
-_LEAST_PAIRS = 30  # of either kind; a fit on fewer says little
+_LEAST_PAIRS = 10  # of either kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Calibration:
     Attributes:
         scale: Positive, so that no order changes.
         offset: 0 where the model's head has no place for one.
-        threshold: The score, after calibration, that parts answers from other passages best (by F1).
+        threshold: The score, after calibration, that parts answers from other passages best (by F1), to two digits.
     """
 
     scale: float
@@ -77,17 +78,19 @@ def fit_calibration(logits: ArrayLike, answers: ArrayLike, *, with_offset: bool 
     x, y = np.asarray(logits, dtype=np.float64), np.asarray(answers, dtype=bool)
     if min(y.sum(), (~y).sum()) < _LEAST_PAIRS:
         raise ValueError(
-            f"{y.sum()} answers and {(~y).sum()} other passages, expected at least {_LEAST_PAIRS} of each. "
-            "Give more questions."
+            f"{y.sum()} answers and {(~y).sum()} other passages, expected at least {_LEAST_PAIRS} of each: take more "
+            "questions, or keep more out of training (held_out)."
         )
     model = LogisticRegression(C=np.inf, fit_intercept=with_offset).fit(x[:, None], y)
     scale, offset = float(model.coef_[0, 0]), float(model.intercept_[0]) if with_offset else 0.0
     if scale <= 0:
         raise ValueError(f"the fitted scale is {scale:.3g}: answers do not score higher than other passages.")
-    scores = _sigmoid(scale * x + offset)
+    scores = expit(scale * x + offset)
     precision, recall, thresholds = precision_recall_curve(y, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
-    return Calibration(scale, offset, float(thresholds[f1[:-1].argmax()]))
+    # Neither everything nor nothing is kept, however the threshold is rounded.
+    threshold = min(max(round(float(thresholds[f1[:-1].argmax()]), 2), 0.01), 0.99)
+    return Calibration(scale, offset, threshold)
 
 
 def measure_calibration(
@@ -106,7 +109,7 @@ def measure_calibration(
         1.0
     """
     fitted = calibration or Calibration(1.0, 0.0, threshold)
-    scores = _sigmoid(fitted.scale * np.asarray(logits, dtype=np.float64) + fitted.offset)
+    scores = expit(fitted.scale * np.asarray(logits, dtype=np.float64) + fitted.offset)
     y = np.asarray(answers, dtype=bool)
     bins = np.minimum((scores * _BINS).astype(int), _BINS - 1)
     distances = [abs(scores[bins == b].mean() - y[bins == b].mean()) * (bins == b).mean() for b in set(bins.tolist())]
@@ -160,19 +163,13 @@ def fold_calibration(network: GLiClassNetwork, calibration: Calibration) -> None
     else:
         projector.weight.mul_(scale)
         projector.bias.mul_(scale)
-    # Neither everything nor nothing is kept, however it is rounded.
-    threshold = min(max(round(calibration.threshold, 2), 0.01), 0.99)
-    extra = {**network.config.extra, _THRESHOLD: threshold}
+    extra = {**network.config.extra, _THRESHOLD: calibration.threshold}
     network.config = replace(network.config, extra=extra)
 
 
 def _last_layer(network: GLiClassNetwork) -> nn.Linear | None:
     layers = [m for m in network.scorer.modules() if isinstance(m, nn.Linear) and m.out_features == 1]
     return layers[-1] if layers else None
-
-
-def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1 / (1 + np.exp(-x))
 
 
 def forget_threshold(network: GLiClassNetwork) -> None:

@@ -12,23 +12,26 @@ from gliclass_rerank.beir_files import read_json_lines, read_qrels, read_rows
 from gliclass_rerank.training.data import LabelledText, Passage, Question, TrainingData
 
 # What a row's "label" may say; other words than these are refused, so that no typo turns into a no.
-_YES = ("entailment", "true", "yes", "1")
-_NO = ("contradiction", "neutral", "not_entailment", "false", "no", "0", "unknown", "uncertain")
+# Numbers are refused too: in some sets 0 is entailment, and in some the label is a position.
+_YES = ("entailment", "true", "yes")
+_NO = ("contradiction", "neutral", "not_entailment", "false", "no", "unknown", "uncertain")
 _ROW_KINDS = '{"query", "positives", "negatives"}, {"text", "true_labels", "all_labels"} or {"text", "query", "label"}'
 
 
 def read_data(sources: Iterable[str | os.PathLike[str]], *, exclude: Collection[str] = ()) -> TrainingData:
     """Read collections in BEIR layout and files of JSON lines, into one.
 
-    A folder holds corpus.jsonl, queries.jsonl and qrels/train.tsv; a query may have ``answers``, a
-    list of the words that make a passage answer it. The rows of a file are of one of three kinds::
+    A folder holds corpus.jsonl, queries.jsonl and qrels/train.tsv. The rows of a file are of one of
+    three kinds::
 
         {"query": "…", "positives": ["passage", …], "negatives": ["passage", …]}
         {"text": "…", "true_labels": ["…", …], "all_labels": ["…", …]}
         {"text": "…", "query": "…", "label": true}
 
-    The second is the official library's; the third may say "entailment", "neutral" and the like.
-    Equal passages become one, and so do equal questions, wherever they come from.
+    A query of a folder and a row of the first kind may have ``answers``, a list of the words that
+    make a passage answer it. The second kind is the official library's; the third may say
+    "entailment", "neutral" and the like. Equal passages become one, and so do questions that differ
+    in case and blanks alone, wherever they come from.
 
     Args:
         sources: Folders and files.
@@ -105,9 +108,9 @@ class _Reader:
             found = [(position, judged[id_]) for id_ in judged if (position := place[id_]) is not None]
             right = tuple(position for position, relevance in found if relevance > 0)
             wrong = tuple(position for position, relevance in found if relevance <= 0)
-            answers = tuple(words for answer in _texts(row, "answers", where) if (words := answer.strip().lower()))
             if right:
-                self._add(Question(_text(row, "text", where), right, answers, wrong, folder.name))
+                text = _text(row, "text", where)
+                self._add(Question(text, right, _answers(row, where), wrong, folder.name))
 
     def read_rows(self, file: Path) -> None:
         for where, row in read_json_lines(file):
@@ -118,7 +121,8 @@ class _Reader:
                 )
                 if not right:
                     raise ValueError(f"{where}: positives is empty, expected at least one passage.")
-                self._add(Question(_text(row, "query", where), right, (), wrong, file.name))
+                text = _text(row, "query", where)
+                self._add(Question(text, right, _answers(row, where), wrong, file.name))
             elif "all_labels" in row:
                 true = _texts(row, "true_labels", where)
                 for label in dict.fromkeys([*_texts(row, "all_labels", where), *true]):
@@ -133,9 +137,9 @@ class _Reader:
         return self._passages.setdefault(passage.whole, (len(self._passages), passage))[0]
 
     def _add(self, question: Question) -> None:
-        known = self._questions.get(question.text, question)
+        known = self._questions.get(question.key, question)
         right = tuple(dict.fromkeys(known.passages + question.passages))
-        self._questions[question.text] = Question(
+        self._questions[question.key] = Question(
             known.text,
             right,
             tuple(dict.fromkeys(known.answers + question.answers)),
@@ -144,6 +148,8 @@ class _Reader:
         )
 
     def _claim(self, text: str, claim: str, truth: int, where: str, file: Path) -> None:
+        if not claim.strip():
+            raise ValueError(f"{where}: a label is {claim!r}, expected a text.")
         self._sources.setdefault(text, file.name)
         if self._claims[text].setdefault(claim, truth) != truth:
             raise ValueError(f"{where}: {claim!r} was labelled differently above, for the same text.")
@@ -154,6 +160,10 @@ def _truth(label: object, where: str) -> int:
     if word not in (*_YES, *_NO):
         raise ValueError(f"{where}: label is {label!r}, expected true or false, or one of {', '.join(_YES + _NO)}.")
     return int(word in _YES)
+
+
+def _answers(row: dict[str, Any], where: str) -> tuple[str, ...]:
+    return tuple(words for answer in _texts(row, "answers", where) if (words := answer.strip().lower()))
 
 
 def _texts(row: dict[str, Any], key: str, where: str) -> list[str]:

@@ -42,6 +42,15 @@ class Group:
     targets: list[list[int]]
     similarities: list[list[float]] | None = None
 
+    def with_questions(self, order: Sequence[int]) -> Group:
+        """The same passages with some of the questions, in some order."""
+        return Group(
+            self.passages,
+            [self.questions[i] for i in order],
+            [[row[i] for i in order] for row in self.targets],
+            self.similarities and [[row[i] for i in order] for row in self.similarities],
+        )
+
 
 class GroupSampler:
     """Draws groups from training data; the same group for the same seed and number.
@@ -205,12 +214,7 @@ def _shuffled(group: Group, rng: random.Random) -> Group:
     """The same group with its questions in another order, so that no place among the labels means anything."""
     order = list(range(len(group.questions)))
     rng.shuffle(order)
-    return Group(
-        group.passages,
-        [group.questions[i] for i in order],
-        [[row[i] for i in order] for row in group.targets],
-        group.similarities and [[row[i] for i in order] for row in group.similarities],
-    )
+    return group.with_questions(order)
 
 
 def _crops(text: str, size: int, rng: random.Random) -> list[str]:

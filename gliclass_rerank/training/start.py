@@ -1,7 +1,7 @@
 """Turn a bare sentence encoder into a GLiClass network that ranks from its first step.
 
 A head that starts at random has to be learned before anything else can be, and spoils the encoder
-meanwhile. This one starts as the encoder's own cosine similarity: text and query are averaged over
+meanwhile. This one starts as the encoder's own cosine similarity, or nearly: text and query are averaged over
 their tokens, projected by (nearly) the identity, normalised, and multiplied. The official
 "weighted-dot" scorer does that and has a bias, without which scores could not be calibrated.
 """
@@ -21,7 +21,8 @@ from gliclass_rerank.modeling.heads import Projector, WeightedDotScorer
 from gliclass_rerank.prompt import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN
 from gliclass_rerank.training.encoders import load_encoder
 
-# GELU is nearly the identity for inputs well above zero: shift there, and back afterwards.
+# GELU is nearly the identity for inputs well above zero: shift there, and back afterwards. A mean
+# state's features lie within one or two of zero; those below -3 would be bent.
 _SHIFT = 4.0
 # Logits at the start: those of pairs that belong together lie around zero.
 _SCALE = 20.0

@@ -34,7 +34,9 @@ from gliclass_rerank.training.trainer import (
 )
 
 RECORD = "training.json"  # what a run was started with
+KEPT_OUT = "kept_out"  # in it, the keys of questions that it was not trained on
 _TEACHER_CACHE = "teacher.safetensors"
+_HELD_OUT = 300  # questions at most, where nothing is said
 _DEV_QUESTIONS = 100  # at most
 _DEV_CANDIDATES = 20
 
@@ -66,7 +68,7 @@ def train(
         teacher: A sentence encoder or a GLiClass checkpoint to learn from too.
         exclude: Ids of passages to leave out.
         held_out: How many questions to keep out of training, to calibrate on afterwards and to
-            measure with meanwhile (a hundred of them); None for a twentieth, at most 100.
+            measure with meanwhile (at most a hundred of them); None for a tenth, at most 300.
         dtype: What the weights are saved as.
 
     Raises:
@@ -84,11 +86,12 @@ def train(
     if lora and settings.focal_alpha is None:
         settings = replace(settings, focal_alpha=LORA_PRESETS[lora].focal_alpha)
     everything = read_data(sources, exclude=exclude)
-    count = min(len(everything.questions) // 20, _DEV_QUESTIONS) if held_out is None else held_out
+    count = min(len(everything.questions) // 10, _HELD_OUT) if held_out is None else held_out
     data, aside = set_aside(everything, count)
     given = {"start": _name(start), "teacher": _name(teacher), "lora": lora, "held_out": count}
     state = last_state(output)
     record = {"sources": list(map(_name, sources)), "data": everything.digest, **given, **asdict(settings)}
+    record[KEPT_OUT] = [question.key for question in aside]
     _open_run(output, record, goes_on=state is not None)
     teacher_folder = None if teacher is None else find_checkpoint(teacher)
     torch.manual_seed(settings.seed)

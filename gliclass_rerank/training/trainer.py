@@ -22,7 +22,7 @@ from gliclass_rerank.evaluation.measures import measure
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt import Prompt, PromptBuilder
 from gliclass_rerank.scorer import choose_device, choose_dtype, pad
-from gliclass_rerank.training.labels import fit_labels
+from gliclass_rerank.training.labels import fit_group, fit_labels
 from gliclass_rerank.training.log import TrainingLog
 from gliclass_rerank.training.losses import group_loss, taught_by_cosines, taught_by_logits
 from gliclass_rerank.training.negatives import HardNegatives
@@ -174,7 +174,8 @@ class GroupTrainer(Trainer):
     ) -> Tensor | tuple[Tensor, dict[str, Any]]:
         """Mean loss of some groups, run as a few batches of similar length."""
         # Drawn here and not by the data loader, which is a batch ahead of what is mined.
-        groups = [self._sampler.sample(number) for number in inputs["numbers"]]
+        drawn = (self._sampler.sample(number) for number in inputs["numbers"])
+        groups = [fit_group(self._prompts, group, self._settings.max_length) for group in drawn]
         # No dropout: few questions are seen twice, and on a CPU it takes 40 % of the time.
         rows = self._logits(model.eval(), self._prompts, groups)
         alpha = 0.5 if self._settings.focal_alpha is None else self._settings.focal_alpha
@@ -275,7 +276,8 @@ class _Mining(TrainerCallback):
         """Mine."""
         every, groups = self._settings.mine_every, self._settings.groups
         if every and state.global_step and state.global_step % every == 0:
-            coming = range(state.global_step * groups, (state.global_step + every) * groups, _MINED_SHARE)
+            end = min(state.global_step + every, self._settings.steps)
+            coming = range(state.global_step * groups, end * groups, _MINED_SHARE)
             questions = {self._sampler.question_of(number) for number in coming}
             self._negatives.mine(sorted(q for q in questions if q is not None), self._trainer.score)
 
