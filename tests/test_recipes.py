@@ -8,6 +8,8 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
+from gliclass_rerank.training.reading import read_data
+from recipes.embedded_model import choose_passages
 from recipes.english_vocabulary import is_needed, keep_english
 
 ENGLISH = ["bread", "rise", "##s", "ä", "##π", "3", "µ", "–", "²", "ʻ", "ˈ", "ª", "ℝ"]
@@ -23,6 +25,13 @@ def test_english_needs(token: str) -> None:
 @pytest.mark.parametrize("token", [*OTHER, "[unused7]"])
 def test_english_does_not_need(token: str) -> None:
     assert not is_needed(token)
+
+
+def test_passages_are_chosen_with_the_questions_that_they_answer(colors: Path, tmp_path: Path) -> None:
+    chosen = choose_passages(colors, tmp_path / "chosen", lambda i, id_, text: id_ in ("red", "blue") and i < 9)
+    whole, part = read_data([colors]), read_data([chosen])
+    assert part.passages == whole.passages[:2]
+    assert [(q.text, q.answers) for q in part.questions] == [(q.text, q.answers) for q in whole.questions[:2]]
 
 
 def test_an_encoder_without_other_scripts_reads_english_as_before(tmp_path: Path) -> None:
