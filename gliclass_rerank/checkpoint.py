@@ -77,7 +77,7 @@ def load_checkpoint(
         True
     """
     name = "the embedded model" if model is None else os.fspath(model)
-    folder = EMBEDDED if model is None else find_checkpoint(name, revision=revision, token=token)
+    folder = find_checkpoint(model, revision=revision, token=token)
     try:
         config = GLiClassConfig.from_dict(_read_json(folder / "config.json"))
         tokenizer = _load_tokenizer(folder, config)
@@ -149,11 +149,13 @@ def check_unused(output: str | os.PathLike[str]) -> None:
         raise ValueError(f"output is {os.fspath(output)!r}, which holds a model already; choose another folder.")
 
 
-def find_checkpoint(model: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None) -> Path:
+def find_checkpoint(
+    model: str | os.PathLike[str] | None, *, revision: str | None = None, token: str | None = None
+) -> Path:
     """The folder of a checkpoint, GLiClass's or another, fetched from the hub if need be.
 
     Args:
-        model: A local folder or a hub name.
+        model: A local folder or a hub name; None for the model inside this package.
         revision: See ``load_checkpoint``.
         token: See there.
 
@@ -161,9 +163,11 @@ def find_checkpoint(model: str | os.PathLike[str], *, revision: str | None = Non
         CheckpointError: Not found.
 
     Example:
-        >>> find_checkpoint(EMBEDDED) == EMBEDDED
+        >>> find_checkpoint(EMBEDDED) == find_checkpoint(None) == EMBEDDED
         True
     """
+    if model is None:
+        return EMBEDDED
     name = os.fspath(model)
     way_out = "Check the name, give a local folder, or leave the model out to use the embedded one."
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from gliclass_rerank.atomic_write import atomic_write
 from gliclass_rerank.beir_files import read_qrels, read_rows
 from gliclass_rerank.checkpoint import WEIGHTS, find_checkpoint
 from gliclass_rerank.training.calibrate import calibrate
@@ -84,7 +85,8 @@ def main() -> None:
     if not figures.exists():
         shutil.rmtree(calibrated, ignore_errors=True)  # of a run that was stopped before it wrote the figures
         report = calibrate(trained, sources, calibrated, dtype=torch.float16)
-        figures.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+        with atomic_write(figures) as unfinished:
+            unfinished.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

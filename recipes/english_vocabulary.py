@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import unicodedata
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
+
+from gliclass_rerank.checkpoint import WEIGHTS
 
 _EMBEDDINGS = "embeddings.word_embeddings.weight"
 # What names of letters begin with: besides Latin, those of formulas, units, ordinals and of how words are spoken.
@@ -39,13 +42,12 @@ def keep_english(source: Path, target: Path) -> Path:
         added["id"] = new_ids[added["content"]]
     for special in tokenizer["post_processor"]["special_tokens"].values():
         special["ids"] = [new_ids[token] for token in special["tokens"]]
-    weights = load_file(source / "model.safetensors")
+    weights = load_file(source / WEIGHTS)
     weights[_EMBEDDINGS] = weights[_EMBEDDINGS][[old_ids[token] for token in kept]]
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     config["vocab_size"] = len(kept)
     for name, content in (("tokenizer.json", tokenizer), ("config.json", config)):
         (target / name).write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-    settings = (source / "tokenizer_config.json").read_text(encoding="utf-8")
-    (target / "tokenizer_config.json").write_text(settings, encoding="utf-8")
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    shutil.copyfile(source / "tokenizer_config.json", target / "tokenizer_config.json")
+    save_file(weights, target / WEIGHTS, metadata={"format": "pt"})
     return target

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from gliclass_rerank.evaluation import Collection
+from tests.json_lines import write_rows
 
 PASSAGES = {
     "p1": ("", "The stock market closed early."),
@@ -23,9 +23,9 @@ def write(folder: Path, *, qrels: list[tuple[str, str, int]] = QRELS, run: dict[
     for part in (folder / "qrels", folder / "runs"):
         part.mkdir(parents=True)
     rows = [{"_id": i, "title": title, "text": text} for i, (title, text) in PASSAGES.items()]
-    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "corpus.jsonl", *rows)
     rows = [{"_id": i, "text": text, "other": 1} for i, text in QUERIES.items()]
-    (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "queries.jsonl", *rows)
     lines = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, row)) for row in qrels)]
     (folder / "qrels" / "test.tsv").write_text("\n".join(lines))
     if run is not None:

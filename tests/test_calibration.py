@@ -57,7 +57,7 @@ def test_the_measures_are_as_defined() -> None:
 @pytest.mark.parametrize(
     ("logits", "answers", "message"),
     [
-        ([1.0, 2.0], [True, False], "1 answers and 1 other passages, expected at least 10"),
+        ([1.0, 2.0], [True, False], "1 answers and 1 other passages, expected at least 30 of each"),
         (range(200), [i < 100 for i in range(200)], "scale is -"),
     ],
 )
@@ -91,7 +91,7 @@ def test_folded_logits_are_scaled_and_shifted_in_both_libraries(
     ("others", "answers", "threshold"),
     [
         (np.full(50, -1000.0), np.full(50, 1000.0), 0.99),  # nothing between them
-        (np.linspace(-1, 0, 4000), np.linspace(-0.95, 0.02, 12), 0.01),  # hardly any answer, and no way to know it
+        (np.linspace(-1, 0, 10_000), np.linspace(-0.95, 0.02, 30), 0.01),  # hardly any answer, and no way to know it
     ],
 )
 def test_a_threshold_keeps_some_and_drops_some(others: np.ndarray, answers: np.ndarray, threshold: float) -> None:
@@ -144,7 +144,9 @@ def test_the_command_uses_the_questions_that_training_kept_out_and_says_when_the
     assert "trained on all questions of this data" in told(folder)
     record.write_text(json.dumps({**run, "kept_out": [question.key for question in data.questions[2:5]]}))
     assert "training kept 3 of this data out" in told(folder, "--questions", "4")
-    assert "3 answers and 21 other passages" in told(folder)  # these three are used, and too few
+    assert "3 answers and 21 other passages, expected at least 30 of each" in told(
+        folder
+    )  # these three are used, and too few
     assert "3 answers and 30 other passages" in told(other, str(folder))  # whatever lies beside them
     assert "2 answers and 14 other passages" in told(folder, "--questions", "2")
     assert "trained on other data (few). Say how many." in told(other)

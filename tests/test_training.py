@@ -22,6 +22,7 @@ from gliclass_rerank.training.start import start_from_encoder
 from gliclass_rerank.training.teacher import ask_teacher
 from gliclass_rerank.training.trainer import last_state
 from tests.colors import COLORS
+from tests.json_lines import write_rows
 from tests.random_checkpoints import OfficialPipeline, make_tokenizer
 
 
@@ -68,7 +69,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"query": f"Which is {color}?", "positives": [right], "negatives": [p for p in passages if p != right]}
         for color, right in zip(SECRETS, passages, strict=True)
     ]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(file, *rows)
     return file
 
 
@@ -172,6 +173,16 @@ def test_a_bare_encoder_s_logit_starts_as_the_cosine_of_query_and_passage(encode
         assert found == pytest.approx(20 * cosine - 12, abs=0.05)
 
 
+def test_a_bare_encoder_s_head_is_the_scaled_product_itself(encoder: Path) -> None:
+    network, _ = start_from_encoder(encoder, "bare")
+    text, labels = (torch.nn.functional.normalize(torch.randn(*shape, 32), dim=-1) for shape in ((5,), (5, 3)))
+    with torch.no_grad():
+        found = network.eval().scorer(text, labels, torch.ones(5, 1), torch.ones(5, 3))
+        projected = [projector(text) - text for projector in (network.text_projector, network.classes_projector)]
+    torch.testing.assert_close(found, 20 * (text.unsqueeze(1) * labels).sum(2) - 12, atol=1e-4, rtol=0)
+    assert max(moved.abs().max() for moved in projected) < 0.01
+
+
 def test_a_network_keeps_its_encoder_and_gets_control_tokens(encoder: Path) -> None:
     network, tokenizer = start_from_encoder(encoder, "bare")
     bare = BertModel.from_pretrained(encoder).eval()
@@ -231,7 +242,7 @@ def test_questions_kept_out_leave_no_trace_in_the_weights(encoder: Path, tmp_pat
     ]
     for name, chosen, held_out in (("without", rows[1:], 0), ("kept out", rows, 1), ("with", rows, 0)):
         file = tmp_path / "rows.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in chosen))
+        write_rows(file, *chosen)
         run("train", tmp_path / name, file, "--start", encoder, "--steps", 3, "--held-out", held_out)
     without, kept_out, trained_on = (
         torch.cat([t.flatten() for t in load_checkpoint(tmp_path / name).network.state_dict().values()])
@@ -295,6 +306,8 @@ def test_a_stopped_run_ends_as_one_that_was_not_stopped(
     with (stopped / "log.jsonl").open("a") as log:
         log.write('{"step": 17, "lo')
     assert "other settings" in run("train", stopped, *arguments, "--steps", 25, fails=True)
+    other = run("train", stopped, *arguments, "--held-out", 2, "--steps", 24, fails=True)
+    assert "held_out 0, now 2" in other and "kept_out" not in other
     run("train", stopped, *arguments, "--steps", 24)
     start_weights, *ends = [load_checkpoint(f).network.state_dict() for f in (start, whole, stopped)]
     moved = max((ends[0][name] - tensor).abs().max().item() for name, tensor in start_weights.items())
@@ -321,7 +334,7 @@ def test_lora_learns_from_labelled_texts_and_rows(colors: Path, tmp_path: Path, 
     rows = [{"query": f"Which is {c}?", "positives": [f"The wall is {c}."], "negatives": ["Nothing."]} for c in COLORS]
     rows += [{"text": f"The wall is {c}.", "query": f"It is {c}.", "label": True} for c in COLORS]
     file = tmp_path / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(file, *rows)
     start = checkpoint_folder("bert", prompt_first=True)
     arguments = ["--lora", "embedded", "--learning-rate", 3e-3, "--steps", 30]
     run("train", tmp_path / "model", file, colors, "--start", start, *arguments)
@@ -335,7 +348,7 @@ def test_lora_learns_from_labelled_texts_and_rows(colors: Path, tmp_path: Path, 
 def test_endless_questions_leave_room_for_the_passage(encoder: Path, tmp_path: Path) -> None:
     rows = [{"query": "x" * 5000 + str(i), "positives": [f"bread {i}"]} for i in range(4)]
     rows += [{"text": "bread", "query": "long " * 500, "label": True}]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "rows.jsonl", *rows)
     run("train", tmp_path / "m", tmp_path / "rows.jsonl", "--start", encoder, "--steps", 3, "--held-out", 1)
 
 
@@ -346,7 +359,7 @@ def test_a_checkpoint_can_be_the_teacher(encoder: Path, colors: Path, tmp_path: 
         {"query": f"Which wall is {c}?", "positives": [p], "negatives": [n for n in passages if n != p]}
         for c, p in zip(COLORS, liked, strict=True)
     ]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "rows.jsonl", *rows)
     teacher = tmp_path / "teacher"
     arguments = ["--start", encoder, "--learning-rate", 1e-3, "--steps", 30]
     run("train", teacher, tmp_path / "rows.jsonl", *arguments)

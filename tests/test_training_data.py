@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
@@ -15,15 +14,11 @@ from gliclass_rerank.training.reading import read_data, read_ids
 from gliclass_rerank.training.sampling import GroupSampler, vary
 from gliclass_rerank.training.teacher import Teacher
 from tests.colors import COLORS
+from tests.json_lines import write_rows
 
 
 def sampler_of(data: TrainingData, teacher: Teacher | None = None, seed: int = 0) -> GroupSampler:
     return GroupSampler(data, HardNegatives(data, teacher), teacher, seed=seed)
-
-
-def write_rows(path: Path, *rows: object) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 # Reading

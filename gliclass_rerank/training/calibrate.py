@@ -6,20 +6,14 @@ import json
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gliclass_rerank.checkpoint import (
-    EMBEDDED,
-    Checkpoint,
-    check_unused,
-    find_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from gliclass_rerank.checkpoint import Checkpoint, check_unused, find_checkpoint, load_checkpoint, save_checkpoint
 from gliclass_rerank.keyword_index import KeywordIndex
 from gliclass_rerank.progress import progress
 from gliclass_rerank.scorer import GLiClassScorer
@@ -95,9 +89,10 @@ def calibrate(
         >>> calibrate("my-model", ["squad_train"], "my-calibrated-model", questions=300)  # doctest: +SKIP
     """
     check_unused(output)
-    checkpoint = load_checkpoint(model)
+    folder = find_checkpoint(model)
+    checkpoint = load_checkpoint(folder)
     data = read_data(sources, exclude=exclude)
-    logits, answers, halves = _score(checkpoint, data, _choose(model, data, questions))
+    logits, answers, halves = _score(checkpoint, data, _choose(folder, data, questions))
     with_offset = has_offset(checkpoint.network)
     on_all = fit_calibration(logits, answers, with_offset=with_offset)
     first = halves == 0
@@ -113,9 +108,9 @@ def calibrate(
     return report
 
 
-def _choose(model: str | os.PathLike[str] | None, data: TrainingData, questions: int | None) -> list[Question]:
+def _choose(folder: Path, data: TrainingData, questions: int | None) -> list[Question]:
     """Questions that the model was not trained on, as far as is known."""
-    record = (EMBEDDED if model is None else find_checkpoint(model)) / RECORD
+    record = folder / RECORD
     run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     kept_out = set(run.get(KEPT_OUT, ()))
     unseen = [question for question in data.questions if question.key in kept_out]

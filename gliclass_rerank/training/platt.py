@@ -21,7 +21,7 @@ from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 
 _THRESHOLD = "recommended_threshold"  # in config.json
 _BINS = 10
-_LEAST_PAIRS = 10  # of either kind
+_LEAST_PAIRS = 30  # of either kind; a fit on fewer says little
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,8 +91,7 @@ def train(
     given = {"start": _name(start), "teacher": _name(teacher), "lora": lora, "held_out": count}
     state = last_state(output)
     record = {"sources": list(map(_name, sources)), "data": everything.digest, **given, **asdict(settings)}
-    record[KEPT_OUT] = [question.key for question in aside]
-    _open_run(output, record, goes_on=state is not None)
+    _open_run(output, record, [question.key for question in aside], goes_on=state is not None)
     teacher_folder = None if teacher is None else find_checkpoint(teacher)
     torch.manual_seed(settings.seed)
     network, tokenizer = _load(start)
@@ -123,7 +122,7 @@ def train(
     (output / _TEACHER_CACHE).unlink(missing_ok=True)
 
 
-def _open_run(output: Path, settings: dict[str, object], *, goes_on: bool) -> None:
+def _open_run(output: Path, settings: dict[str, object], kept_out: list[str], *, goes_on: bool) -> None:
     """Keep a run's settings in its folder; a stopped run which goes on must have the same."""
     output.mkdir(parents=True, exist_ok=True)
     record = output / RECORD
@@ -138,7 +137,7 @@ def _open_run(output: Path, settings: dict[str, object], *, goes_on: bool) -> No
             f"{output} holds a stopped run with other settings ({'; '.join(changed)}). "
             "Start it again with its own, or choose another output folder."
         )
-    record.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    record.write_text(json.dumps({**settings, KEPT_OUT: kept_out}, indent=1) + "\n", encoding="utf-8")
 
 
 def _check_length(max_length: int, config: GLiClassConfig) -> None:
