@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import json
 import secrets
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenizers import Tokenizer
+
+from gliclass_rerank.token_cache import Encoded, TokenCache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,6 +41,7 @@ _GROWTH = 8
 _UNCERTAIN_TOKENS = 128
 # Beyond this many characters nothing is read even if the sequence is not full (endless blanks).
 _MAX_CHARACTERS = 1 << 19
+_CACHED_TOKENS = 1 << 21  # 8 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class PromptBuilder:
         # No text can hold this string, so it always becomes one token and marks "behind a control token".
         self._nonce = f"<<{secrets.token_hex(16)}>>"
         self._clone, self._renumber = _private_clone(backend, self._nonce, self._reserved)
+        self._cache = TokenCache(_CACHED_TOKENS)
         self._check_probes(tokenizer)
 
     def build(self, labels: Sequence[str], texts: Sequence[str], max_length: int) -> list[Prompt]:
@@ -122,8 +127,8 @@ class PromptBuilder:
                 "passage. Shorten the query or raise max_length."
             )
         return [
-            Prompt([*parts.before, *ids, *parts.after], len(labels), truncated)
-            for ids, truncated in self._encode_texts(texts, room)
+            Prompt([*parts.before, *text.ids[:room], *parts.after], len(labels), text.cut or len(text.ids) > room)
+            for text in self._encode_texts(texts, max_length)
         ]
 
     def _parts(self, labels: Sequence[str]) -> _Parts:
@@ -135,19 +140,29 @@ class PromptBuilder:
             return _Parts(self._prefix + ids, self._suffix)
         return _Parts(self._prefix, ids + self._suffix)
 
-    def _encode_texts(self, texts: Sequence[str], room: int) -> list[tuple[list[int], bool]]:
-        """Token ids of each text, at most ``room``, and whether it was cut."""
-        encoded: list[tuple[list[int], bool]] = [([], False)] * len(texts)
+    def _encode_texts(self, texts: Sequence[str], limit: int) -> list[Encoded]:
+        """Token ids of each text, at most ``limit``."""
+        known = [self._cache.get(text, limit) for text in texts]
+        fresh = [text for text, encoded in zip(texts, known, strict=True) if encoded is None]
+        encodings = self._read_texts(fresh, limit)
+        for text, encoded in zip(fresh, encodings, strict=True):
+            self._cache.put(text, limit, encoded)
+        read = iter(encodings)
+        return [next(read) if encoded is None else encoded for encoded in known]
+
+    def _read_texts(self, texts: Sequence[str], limit: int) -> list[Encoded]:
+        """The same of texts that are not in the cache."""
+        encoded = [Encoded(array("i"), cut=False)] * len(texts)
         pending = list(range(len(texts)))
-        size = (room + _UNCERTAIN_TOKENS) * _CHARACTERS_PER_TOKEN
+        size = (limit + _UNCERTAIN_TOKENS) * _CHARACTERS_PER_TOKEN
         while pending:
             size = min(size, _MAX_CHARACTERS)
             slices = self._encode([texts[i][:size] for i in pending], after_control=self._prompt_first)
             unfilled = []
             for i, ids in zip(pending, slices, strict=True):
                 whole = len(texts[i]) <= size
-                if whole or len(ids) >= room + _UNCERTAIN_TOKENS or size == _MAX_CHARACTERS:
-                    encoded[i] = ids[:room], not whole or len(ids) > room
+                if whole or len(ids) >= limit + _UNCERTAIN_TOKENS or size == _MAX_CHARACTERS:
+                    encoded[i] = Encoded(array("i", ids[:limit]), not whole or len(ids) > limit)
                 else:
                     unfilled.append(i)
             pending = unfilled

@@ -10,8 +10,10 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from gliclass_rerank.ahead import ahead
 from gliclass_rerank.validation import Dtype, check_count, check_query, check_texts, check_threshold
 
 if TYPE_CHECKING:
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gliclass_rerank.loading import LoadedModel
+    from gliclass_rerank.prompt import Prompt
 
-_BLOCK = 1024  # passages tokenised and scored at a time, so that memory stays constant
+_BLOCK = 256  # passages tokenised and scored at a time, so that memory stays constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,18 +296,21 @@ class GLiClassReranker:
         """Scores by query and passage; and which passages were cut for at least one query."""
         # Each text once: duplicates cost nothing, and their scores are equal to the last bit.
         distinct = list(dict.fromkeys(passages))
+        blocks = [distinct[start : start + _BLOCK] for start in range(0, len(distinct), _BLOCK)]
         cut: set[str] = set()
         scores = []
         for query in queries:
             score_of: dict[str, float] = {}
-            for start in range(0, len(distinct), _BLOCK):
-                block = distinct[start : start + _BLOCK]
-                prompts = self._loaded.checkpoint.prompts.build([query], block, self.max_length)
+            build = partial(self._build, query)
+            for block, prompts in zip(blocks, ahead(build, blocks), strict=True):
                 logits = self._loaded.scorer.logits(prompts)[:, 0].tolist()
                 score_of.update(zip(block, map(_sigmoid, logits), strict=True))
                 cut.update(text for text, prompt in zip(block, prompts, strict=True) if prompt.truncated)
             scores.append([score_of[passage] for passage in passages])
         return scores, [passage in cut for passage in passages]
+
+    def _build(self, query: str, passages: Sequence[str]) -> list[Prompt]:
+        return self._loaded.checkpoint.prompts.build([query], passages, self.max_length)
 
 
 def _sigmoid(logit: float) -> float:

@@ -65,6 +65,8 @@ class GLiClassScorer:
         self._network = network.eval().to(self.device)
         for weight in self._network.encoder_model.parameters():  # not the buffers: angles of positions want fp32
             weight.data = weight.data.to(self.dtype)
+        # Elsewhere sequences are padded: no packed attention has been measured there.
+        self._packs = self.device.type == "cpu" and network.can_pack
         self._token_budget = _TOKEN_BUDGETS[self.device.type] if token_budget is None else token_budget
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -113,8 +115,7 @@ class GLiClassScorer:
         try:
             # A caller's autocast would change the scores.
             with self._lock, torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-                logits: Tensor = self._network(*pad(prompts, self.device), prompts[0].num_labels)
-                return logits.float().cpu().numpy()
+                return self._forward(prompts).float().cpu().numpy()
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             if not _is_out_of_memory(error):
                 raise
@@ -124,6 +125,14 @@ class GLiClassScorer:
         elif self.device.type == "mps":
             torch.mps.empty_cache()
         return None
+
+    def _forward(self, prompts: Sequence[Prompt]) -> Tensor:
+        num_labels = prompts[0].num_labels
+        if not self._packs:
+            logits: Tensor = self._network(*pad(prompts, self.device), num_labels)
+            return logits
+        ids = torch.tensor([i for prompt in prompts for i in prompt.ids])
+        return self._network.score_packed(ids, [len(prompt.ids) for prompt in prompts], num_labels)
 
     def _shrink_budget(self, length: int, size: int) -> None:
         """Halve the token budget after a batch of ``size`` sequences of at most ``length`` tokens failed."""

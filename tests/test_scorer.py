@@ -96,6 +96,8 @@ def test_logits_leave_in_fp32_whatever_the_encoder_runs_in(checkpoint_folder: Ca
 class FakeNetwork(nn.Module):
     """Gives each sequence the sum of its ids, and fails as a device does when a batch is too large."""
 
+    can_pack = False
+
     def __init__(self, most_tokens: int, error: type[RuntimeError] = torch.OutOfMemoryError) -> None:
         super().__init__()
         self.encoder_model = nn.Identity()

@@ -1,13 +1,12 @@
-"""Attention whose result does not depend on the padding, in half precision too.
+"""Attention within sequences that follow one another in one row, without padding between them.
 
-PyTorch's fused attention for CPUs splits its work by the padded length and rounds in between, so
-in bf16 a passage's score moved by up to 0.015 with its batch (0.006 with the fused kernel in fp32).
-As plain matrix products in fp32 it moves by 0.0003; the products around it stay in bf16 and do not
-depend on the batch.
+Every sequence attends to itself alone, so nothing is computed for padding, and a score cannot
+depend on what else is in the batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,29 +15,103 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-STEADY_ATTENTION = "gliclass_steady"
+PACKED_ATTENTION = "gliclass_packed"
+
+Encoder = Any  # one of transformers' encoders: its parts have no types
 
 
-def _steady_attention(
+def packed_attention(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scaling: float) -> Tensor:
+    """Attend within each sequence.
+
+    Args:
+        query: (heads, tokens, size).
+        key: The same shape.
+        value: The same shape.
+        lengths: Tokens of each sequence; their sum is ``tokens``.
+        scaling: What products of queries and keys are multiplied with.
+
+    Returns:
+        (tokens, heads, size).
+    """
+    output = query.new_empty(query.shape[1], query.shape[0], query.shape[2])
+    start = 0
+    for length in lengths:
+        own = slice(start, start + length)
+        # Plain products: for short sequences they are faster than PyTorch's fused kernel for CPUs.
+        weights = ((query[:, own] * scaling) @ key[:, own].transpose(-1, -2)).softmax(-1)
+        output[own] = (weights @ value[:, own]).transpose(0, 1)
+        start += length
+    return output
+
+
+class Window:
+    """Which tokens see each other where a token sees no farther than its neighbours: a band around the diagonal.
+
+    All sequences at once are cut into blocks of queries; each block meets the block of keys that
+    belongs to it and those beside it.
+
+    Args:
+        lengths: Tokens of each sequence.
+        reach: How many tokens to either side are seen.
+        device: Where the tokens are.
+    """
+
+    def __init__(self, lengths: Sequence[int], reach: int, device: torch.device) -> None:
+        self._reach = reach
+        number = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(device)
+        self._blocks = -(-len(number) // reach)
+        self._rest = self._blocks * reach - len(number)
+        own = nn.functional.pad(number, (0, self._rest), value=-1).view(self._blocks, reach, 1)
+        around = nn.functional.pad(number, (reach, self._rest + reach), value=-1).unfold(0, 3 * reach, reach)
+        distance = torch.arange(-reach, 2 * reach, device=device) - torch.arange(reach, device=device)[:, None]
+        self._seen = (own == around[:, None]) & (distance.abs() <= reach)  # (blocks, reach, 3 * reach)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Attend within the window; shapes as those of ``packed_attention``."""
+        heads, tokens, size = query.shape
+        query = nn.functional.pad(query, (0, 0, 0, self._rest)).view(heads, self._blocks, self._reach, size)
+        around = (0, 0, self._reach, self._rest + self._reach)
+        # Views: a block's keys and values overlap with those of the blocks beside it.
+        key, value = (nn.functional.pad(x, around).unfold(1, 3 * self._reach, self._reach) for x in (key, value))
+        if query.dtype == torch.float32:
+            output = nn.functional.scaled_dot_product_attention(
+                query.transpose(0, 1),
+                key.permute(1, 0, 3, 2),
+                value.permute(1, 0, 3, 2),
+                attn_mask=self._seen[:, None],
+                scale=scaling,
+            ).transpose(0, 1)
+        else:  # in half precision the fused kernel is the slower one
+            weights = (query * scaling) @ key
+            weights.masked_fill_(~self._seen, torch.finfo(weights.dtype).min)
+            output = weights.softmax(-1) @ value.transpose(-1, -2)
+        return output.reshape(heads, -1, size)[:, :tokens].transpose(0, 1)
+
+
+def _attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    lengths: Sequence[int] | None = None,
     **options: Any,  # noqa: ANN401 - whatever transformers passes on
 ) -> tuple[Tensor, None]:
-    """Transformers' SDPA attention; but to score in half precision on a CPU, plain matrix products in fp32."""
-    if query.device.type != "cpu" or query.dtype == torch.float32 or torch.is_grad_enabled():
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    """Packed attention where the encoder was given ``lengths``, else transformers' own over padded sequences."""
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    weights = (query.float() * scaling) @ key.float().transpose(-1, -2)
-    if attention_mask is not None:
-        # Not minus infinity: a padded position may see no token at all.
-        weights = weights.masked_fill(~attention_mask, torch.finfo(torch.float32).min)
-    output = weights.softmax(-1) @ value.float()
-    return output.to(query.dtype).transpose(1, 2).contiguous(), None
+    if lengths is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    return packed_attention(query[0], key[0], value[0], lengths, scaling)[None], None
 
 
-AttentionInterface.register(STEADY_ATTENTION, _steady_attention)
-AttentionMaskInterface.register(STEADY_ATTENTION, sdpa_mask)
+def _mask(attention_mask: Tensor | None = None, **options: Any) -> Tensor | None:  # noqa: ANN401 - as transformers'
+    """The mask of padded sequences; packed ones come without, and need none."""
+    if attention_mask is None:
+        return None
+    mask: Tensor | None = sdpa_mask(attention_mask=attention_mask, **options)
+    return mask
+
+
+AttentionInterface.register(PACKED_ATTENTION, _attention)
+AttentionMaskInterface.register(PACKED_ATTENTION, _mask)

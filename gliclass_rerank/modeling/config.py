@@ -16,7 +16,7 @@ CLASS_POOLINGS = ("first", "average")
 SCORERS = ("simple", "weighted-dot", "mlp", "hopfield", "cross-attn")
 ENCODERS = ("bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
 # Absolute positions of these encoders start behind the padding index.
-_OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta")
+OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta")
 # Keys through which a config could make transformers load code, or change what the encoder returns.
 _DROPPED_KEYS = (
     "attn_implementation",
@@ -175,7 +175,7 @@ class GLiClassConfig:
         """Tokens of the longest sequence that the encoder's position settings declare."""
         default = 8192 if self.encoder_config["model_type"] == "modernbert" else 512
         positions = int(self.encoder_config.get("max_position_embeddings", default))
-        if self.encoder_config["model_type"] in _OFFSET_POSITIONS:
+        if self.encoder_config["model_type"] in OFFSET_POSITIONS:
             positions -= int(self.encoder_config.get("pad_token_id", 1)) + 1
         return positions
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, PreTrainedModel
 from transformers.models.auto import CONFIG_MAPPING
 
-from gliclass_rerank.modeling.attention import STEADY_ATTENTION
+from gliclass_rerank.modeling.attention import PACKED_ATTENTION
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.heads import POOLERS, SCORER_CLASSES, Lstm, Projector
+from gliclass_rerank.modeling.packed import can_pack, encode_packed
 
 _EPSILON = 1e-8  # added to norms, as in the official library
 
@@ -53,6 +56,31 @@ class GLiClassNetwork(nn.Module):
         with torch.autocast(input_ids.device.type, enabled=False):  # which training switches on
             return self._score(tokens, input_ids, attention_mask, num_labels)
 
+    @property
+    def can_pack(self) -> bool:
+        """Whether ``score_packed`` can run the encoder."""
+        return can_pack(self.encoder_model)
+
+    def score_packed(self, input_ids: Tensor, lengths: Sequence[int], num_labels: int) -> Tensor:
+        """The same as ``forward``, of sequences that follow one another without padding.
+
+        Args:
+            input_ids: (tokens) token ids of all sequences.
+            lengths: Tokens of each.
+            num_labels: The largest number of labels in any of the sequences.
+
+        Returns:
+            (sequences, num_labels) logits in fp32, as those of ``forward``.
+        """
+        ids = pad_sequence(list(torch.split(input_ids, list(lengths))), batch_first=True)
+        mask = torch.arange(ids.shape[1], device=ids.device) < torch.tensor(lengths, device=ids.device)[:, None]
+        inputs = {"input_ids": input_ids[None]}
+        if self.config.use_segment_embeddings:
+            inputs = {"inputs_embeds": self._with_segments(ids)[mask][None]}
+        tokens = encode_packed(self.encoder_model, inputs, lengths, self.config.encoder_layer_id)
+        padded = pad_sequence(list(torch.split(tokens.float(), list(lengths))), batch_first=True)
+        return self._score(padded, ids, mask.long(), num_labels)
+
     def _score(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
         labels, label_mask = self._label_vectors(tokens, input_ids, attention_mask, num_labels)
         text, text_mask = self._text_vectors(tokens, input_ids, attention_mask)
@@ -67,13 +95,16 @@ class GLiClassNetwork(nn.Module):
     def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         inputs: dict[str, Any] = {"input_ids": input_ids}
         if self.config.use_segment_embeddings:
-            embedded = self.encoder_model.get_input_embeddings()(input_ids)
-            segments = self.segment_embeddings(self._segment_ids(input_ids))
-            inputs = {"inputs_embeds": embedded + segments.to(embedded.dtype)}
+            inputs = {"inputs_embeds": self._with_segments(input_ids)}
         inner = self.config.encoder_layer_id != -1
         output = self.encoder_model(**inputs, attention_mask=attention_mask, output_hidden_states=inner)
         chosen: Tensor = output.hidden_states[self.config.encoder_layer_id] if inner else output.last_hidden_state
         return chosen
+
+    def _with_segments(self, input_ids: Tensor) -> Tensor:
+        embedded: Tensor = self.encoder_model.get_input_embeddings()(input_ids)
+        segments: Tensor = self.segment_embeddings(self._segment_ids(input_ids)).to(embedded.dtype)
+        return embedded + segments
 
     def _segment_ids(self, input_ids: Tensor) -> Tensor:
         """0 before the text token, 1 from it on; with examples everything is 2.
@@ -133,7 +164,7 @@ def _build_encoder(config: GLiClassConfig) -> PreTrainedModel:
     encoder_config = CONFIG_MAPPING[settings.pop("model_type")](**settings)
     # Named here, so that nothing in the checkpoint can choose (and download) another. Two encoders
     # have an attention of their own and cannot take ours.
-    attention = "eager" if config.encoder_config["model_type"] in ("deberta-v2", "mpnet") else STEADY_ATTENTION
+    attention = "eager" if config.encoder_config["model_type"] in ("deberta-v2", "mpnet") else PACKED_ATTENTION
     encoder: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
         encoder_config, attn_implementation=attention, trust_remote_code=False, dtype=torch.float32
     )

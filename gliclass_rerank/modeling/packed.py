@@ -1,0 +1,46 @@
+"""Encoders over packed sequences: all tokens in one row, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gliclass_rerank.modeling.attention import PACKED_ATTENTION, Encoder
+from gliclass_rerank.modeling.config import OFFSET_POSITIONS
+from gliclass_rerank.modeling.disentangled import encode_deberta
+from gliclass_rerank.modeling.rotary import encode_modernbert
+
+
+def can_pack(encoder: Encoder) -> bool:
+    """Whether an encoder can run on packed sequences; MPNet, and DeBERTa with a convolution, cannot."""
+    if encoder.config.model_type == "deberta-v2":
+        return encoder.encoder.conv is None and bool(encoder.encoder.relative_attention)
+    return bool(encoder.config._attn_implementation == PACKED_ATTENTION)
+
+
+def encode_packed(encoder: Encoder, inputs: dict[str, Tensor], lengths: Sequence[int], layer: int) -> Tensor:
+    """Run an encoder on sequences that follow one another.
+
+    Args:
+        encoder: One that ``can_pack``.
+        inputs: ``input_ids`` (1, tokens) or ``inputs_embeds`` (1, tokens, hidden).
+        lengths: Tokens of each sequence.
+        layer: Index of the hidden states that are wanted; -1 for the last.
+
+    Returns:
+        (tokens, hidden) token vectors.
+    """
+    [device] = {x.device for x in inputs.values()}
+    positions = torch.cat([torch.arange(length) for length in lengths]).to(device)[None]
+    kind = encoder.config.model_type
+    if kind == "deberta-v2":
+        return encode_deberta(encoder, inputs, positions, lengths, layer)
+    if kind == "modernbert":
+        return encode_modernbert(encoder, inputs, positions, lengths, layer)
+    if kind in OFFSET_POSITIONS:
+        positions = positions + encoder.config.pad_token_id + 1
+    output = encoder(**inputs, position_ids=positions, lengths=lengths, output_hidden_states=layer != -1)
+    found: Tensor = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
+    return found[0]

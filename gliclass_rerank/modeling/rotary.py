@@ -1,0 +1,66 @@
+"""ModernBERT over packed sequences.
+
+Warner et al., Smarter, Better, Faster, Longer (2024): rotary positions, and two of three layers
+see a window only. Queries and keys are rotated together, in fp32, from where the projection left
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gliclass_rerank.modeling.attention import Encoder, Window, packed_attention
+
+
+def encode_modernbert(
+    encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int
+) -> Tensor:
+    """Run ModernBERT on packed sequences.
+
+    Args:
+        encoder: A ModernBertModel.
+        inputs: See ``encode_packed``.
+        positions: (1, tokens) of each token in its sequence.
+        lengths: See ``encode_packed``.
+        layer: See ``encode_packed``.
+
+    Returns:
+        See ``encode_packed``.
+    """
+    hidden: Tensor = encoder.embeddings(**inputs)[0]
+    kinds = {block.attention_type for block in encoder.layers}
+    angles = {kind: _angles(*encoder.rotary_emb(hidden.float(), positions, kind)) for kind in kinds}
+    reach = encoder.config.sliding_window  # to either side
+    window = Window(lengths, reach, hidden.device) if reach + 1 < max(lengths) else None
+    layers = list(encoder.layers)
+    for block in layers if layer == -1 else layers[:layer]:
+        attention = block.attn
+        projected = attention.Wqkv(block.attn_norm(hidden)).view(len(hidden), 3, -1, attention.head_dim)
+        rotated = _rotate(projected[:, :2], *angles[block.attention_type])
+        query, key, value = (x.transpose(0, 1) for x in (rotated[:, 0], rotated[:, 1], projected[:, 2]))
+        scaling = attention.head_dim**-0.5
+        if window and block.attention_type == "sliding_attention":
+            attended = window.attend(query, key, value, scaling)
+        else:
+            attended = packed_attention(query, key, value, lengths, scaling)
+        hidden = hidden + attention.Wo(attended.reshape(len(hidden), -1))
+        hidden = hidden + block.mlp(block.mlp_norm(hidden))
+    # As transformers has it, the last hidden states are the normalised ones.
+    last: Tensor = encoder.final_norm(hidden) if layer in (-1, len(layers)) else hidden
+    return last
+
+
+def _angles(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (tokens, 1, 1, size), the sines signed for ``_rotate``."""
+    half = sin.shape[-1] // 2
+    sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+    return cos[0, :, None, None], sin[0, :, None, None]
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair of features (i, i + size / 2) of (tokens, 2, heads, size) by its angle, in fp32."""
+    full = x.float()
+    return torch.addcmul(full * cos, full.roll(x.shape[-1] // 2, -1), sin).to(x.dtype)

@@ -1,0 +1,79 @@
+"""Packed sequences get the scores of padded ones."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gliclass_rerank.checkpoint import load_checkpoint
+from gliclass_rerank.modeling.attention import Window, packed_attention
+from gliclass_rerank.scorer import pad
+
+RNG = random.Random(3)
+WORDS = ["bread", "rises", "because", "yeast", "makes", "gas", "and", "leaves", "turn", "light", "into", "sugar"]
+# The longest are beyond ModernBERT's window and DeBERTa's near distances.
+PASSAGES = [" ".join(RNG.choices(WORDS, k=count)) for count in (0, 1, 7, 8, 9, 40, 90, 200)]
+PACKED = ("bert", "deberta-v2", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"use_segment_embeddings": True},
+    {"layer_wise": True, "encoder_layer_id": 0},
+    {"layer_wise": True, "encoder_layer_id": 1},
+    {"layer_wise": True, "encoder_layer_id": 2},
+    {"pooling_strategy": "pass", "scorer_type": "cross-attn", "prompt_first": False},
+)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("encoder", PACKED)
+def test_packed_logits_are_those_of_padded_sequences(
+    encoder: str, options: dict[str, Any], checkpoint_folder: Callable[..., Path]
+) -> None:
+    chosen = {"pooling_strategy": "avg", "scorer_type": "mlp", "prompt_first": True, **options}
+    checkpoint = load_checkpoint(checkpoint_folder(encoder, **chosen))
+    prompts = checkpoint.prompts.build(["does bread rise?", "why"], PASSAGES, 300)
+    ids = torch.tensor([i for prompt in prompts for i in prompt.ids])
+    with torch.inference_mode():
+        padded = checkpoint.network(*pad(prompts, torch.device("cpu")), 2)
+        packed = checkpoint.network.score_packed(ids, [len(prompt.ids) for prompt in prompts], 2)
+    assert checkpoint.network.can_pack
+    assert padded.std() > 0.01
+    torch.testing.assert_close(packed, padded, atol=1e-5, rtol=0)
+
+
+def test_an_encoder_with_an_attention_of_its_own_is_not_packed(checkpoint_folder: Callable[..., Path]) -> None:
+    assert not load_checkpoint(checkpoint_folder("mpnet", scorer_type="mlp")).network.can_pack
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("lengths", [[1], [9], [4, 1, 23, 5], [8, 8, 8], [40, 3]], ids=str)
+def test_a_window_sees_its_neighbours_and_no_other_sequence(lengths: list[int], dtype: torch.dtype) -> None:
+    reach, heads, size = 4, 2, 8
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(heads, sum(lengths), size).to(dtype) for _ in range(3))
+    number = torch.tensor([i for i, length in enumerate(lengths) for _ in range(length)])
+    place = torch.arange(sum(lengths))
+    seen = (number[:, None] == number) & ((place[:, None] - place).abs() <= reach)
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        query.float(), key.float(), value.float(), attn_mask=seen, scale=0.3
+    )
+    found = Window(lengths, reach, torch.device("cpu")).attend(query, key, value, 0.3)
+    torch.testing.assert_close(
+        found.float(), wanted.transpose(0, 1), atol=1e-5 if dtype == torch.float32 else 0.02, rtol=0
+    )
+
+
+def test_a_sequence_is_attended_as_if_it_were_alone() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 12, 8) for _ in range(3))
+    together = packed_attention(query, key, value, [5, 7], 0.3)
+    first, second = (
+        packed_attention(query[:, part], key[:, part], value[:, part], [part.stop - part.start], 0.3)
+        for part in (slice(0, 5), slice(5, 12))
+    )
+    torch.testing.assert_close(together, torch.cat([first, second]))
