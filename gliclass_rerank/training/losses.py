@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 _SHARPNESS = 50.0  # of a sentence encoder's cosines, which lie close together
+_TEACHER_SHARE = 0.3  # where the answer is known; the teacher alone is right less often
 _PAIRS_WEIGHT = 2.0  # makes the focal loss with alpha 0.5 and gamma 0 plain cross-entropy
 
 
@@ -44,7 +45,7 @@ def list_loss(logits: Tensor, targets: Tensor, taught: Tensor | None = None) -> 
         logits: (passages, questions) of one group.
         targets: The same shape, 1 where the passage answers the question.
         taught: The same shape: a teacher's distribution over each question's passages. What is
-            wanted is then the mean of targets and teacher, and the teacher alone where no passage answers.
+            wanted is then mostly the targets, and the teacher alone where no passage answers.
 
     Returns:
         The mean over questions, a scalar; without a teacher, over those that a passage answers.
@@ -57,7 +58,7 @@ def list_loss(logits: Tensor, targets: Tensor, taught: Tensor | None = None) -> 
     answered = targets.sum(0) > 0
     wanted = targets / targets.sum(0).clamp(min=1)
     if taught is not None:
-        wanted = ((wanted + taught) / 2).where(answered, taught)
+        wanted = wanted.lerp(taught, _TEACHER_SHARE).where(answered, taught)
         answered = torch.ones_like(answered)
     if len(logits) == 1 or not answered.any():
         return logits.sum() * 0  # nothing to order

@@ -15,8 +15,9 @@ from gliclass_rerank.keyword_index import KeywordIndex
 from gliclass_rerank.training.data import TrainingData
 from gliclass_rerank.training.teacher import Teacher
 
-_CANDIDATES = 24  # hits of BM25, and of the teacher, from which hard negatives are drawn
-_MISLEADING = 8  # of them, as found by the model
+_NEAREST = 12  # hits of BM25, and of the teacher, from which hard negatives are drawn
+_CANDIDATES = 24  # of either, among which the model says what misleads it
+_MISLEADING = 8  # of them are kept
 
 
 class HardNegatives:
@@ -75,7 +76,7 @@ class HardNegatives:
             score: Scores a question against passages, as the model does now.
         """
         for question in questions:
-            hits = dict.fromkeys(i for hits in self._searched(question) for i in hits)
+            hits = dict.fromkeys(i for hits in self._searched(question, _CANDIDATES) for i in hits)
             candidates = [i for i in hits if self._is_wrong(question, i)]
             if not candidates:
                 continue
@@ -101,12 +102,12 @@ class HardNegatives:
 
     def _finds(self, question: int) -> list[Sequence[int]]:
         misleading = self.mined.get(question)
-        found: list[Sequence[int]] = [misleading] if misleading else self._searched(question)
+        found: list[Sequence[int]] = [misleading] if misleading else self._searched(question, _NEAREST)
         given = self._data.questions[question].negatives
         return [given, *found] if given else found
 
-    def _searched(self, question: int) -> list[Sequence[int]]:
-        hits: list[Sequence[int]] = [self.search(self._data.questions[question].text, _CANDIDATES)]
+    def _searched(self, question: int, top_k: int) -> list[Sequence[int]]:
+        hits: list[Sequence[int]] = [self.search(self._data.questions[question].text, top_k)]
         if self._teacher:
-            hits.append(self._teacher.nearest(question, _CANDIDATES))
+            hits.append(self._teacher.nearest(question, top_k))
         return hits

@@ -20,6 +20,9 @@ from gliclass_rerank.training.teacher import Teacher
 _PASSAGES = 6  # of a group at most, a near miss aside
 _HARD = 4  # of them hard negatives
 _MOST_QUESTIONS = 8  # of a group
+_IN_COMPANY = 2 / 3  # of the groups around a question hold more of them
+_FEWEST_COMPANIONS = 2
+_STRANGERS = 2  # questions of any passage that may be among the companions
 _FEWEST_WORDS, _MOST_WORDS = 30, 150  # of a crop
 _QUESTION_WORDS = 80  # of a group's questions together, so that room for the passage is left
 _QUESTION_KINDS = ("what", "who", "when", "where", "which", "why", "how")
@@ -55,11 +58,11 @@ class Group:
 class GroupSampler:
     """Draws groups from training data; the same group for the same seed and number.
 
-    A group of a question: half of them hold it alone, the way the model is used; the others have
-    up to eight questions. The passages are one that answers it, four hard negatives, and a
-    sibling from the same title or any passage. Where the answers' words are known, passages are
-    cropped, and to half of the groups comes a near miss: a stretch of the answering passage
-    without the answer's words.
+    A group of a question: a third of them hold it alone, the way the model is used; the others have
+    three to eight questions, which cost little more than one. The passages are one that answers it,
+    four hard negatives, and a sibling from the same title or any passage. Where the answers' words
+    are known, passages are cropped, and to half of the groups comes a near miss: a stretch of the
+    answering passage without the answer's words.
 
     A group of a text with labels: the text alone, and its labels with some of other texts.
 
@@ -117,7 +120,7 @@ class GroupSampler:
         first = self._data.questions[number]
         answering = rng.choice(first.passages)
         chosen = [answering, *self._negatives.draw(number, _HARD, _PASSAGES - 1, rng)]
-        numbers = [number, *self._companions(number, chosen, rng)] if rng.random() < 0.5 else [number]
+        numbers = [number, *self._companions(number, chosen, rng)] if rng.random() < _IN_COMPANY else [number]
         questions = [self._data.questions[i] for i in numbers]
         while len(questions) > 1 and sum(len(q.text.split()) for q in questions) > _QUESTION_WORDS:
             questions.pop()
@@ -147,9 +150,9 @@ class GroupSampler:
     def _companions(self, number: int, passages: Sequence[int], rng: random.Random) -> list[int]:
         """Other questions, of the same passages and any; none that a passage seems to answer without being marked."""
         others = [q for i in passages for q in self._by_passage[i]]
-        others += rng.choices(range(len(self._data.questions)), k=_MOST_QUESTIONS // 2)
+        others += rng.choices(range(len(self._data.questions)), k=_STRANGERS)
         fair = [q for q in dict.fromkeys(others) if q != number and self._is_fair(q, passages)]
-        return rng.sample(fair, min(len(fair), rng.randint(1, _MOST_QUESTIONS - 1)))
+        return rng.sample(fair, min(len(fair), rng.randint(_FEWEST_COMPANIONS, _MOST_QUESTIONS - 1)))
 
     def _is_fair(self, question: int, passages: Sequence[int]) -> bool:
         marked = self._data.questions[question].passages
