@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from gliclass_rerank.token_cache import Encoded, TokenCache
+from gliclass_rerank.token_cache import Encoded, TokenCache, key_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,7 +41,8 @@ _GROWTH = 8
 _UNCERTAIN_TOKENS = 128
 # Beyond this many characters nothing is read even if the sequence is not full (endless blanks).
 _MAX_CHARACTERS = 1 << 19
-_CACHED_TOKENS = 1 << 21  # 8 MB
+_CACHED_TOKENS = 1 << 21  # 9 MB
+_MOST_CACHED_CHARACTERS = 1 << 16  # to look up a longer text takes longer than to read its beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +143,14 @@ class PromptBuilder:
 
     def _encode_texts(self, texts: Sequence[str], limit: int) -> list[Encoded]:
         """Token ids of each text, at most ``limit``."""
-        known = [self._cache.get(text, limit) for text in texts]
-        fresh = [text for text, encoded in zip(texts, known, strict=True) if encoded is None]
-        encodings = self._read_texts(fresh, limit)
-        for text, encoded in zip(fresh, encodings, strict=True):
-            self._cache.put(text, limit, encoded)
+        keys = [key_of(text, limit) if len(text) <= _MOST_CACHED_CHARACTERS else None for text in texts]
+        known = [None if key is None else self._cache.get(key) for key in keys]
+        fresh = [i for i, encoded in enumerate(known) if encoded is None]
+        encodings = self._read_texts([texts[i] for i in fresh], limit)
+        for i, encoded in zip(fresh, encodings, strict=True):
+            key = keys[i]
+            if key is not None:
+                self._cache.put(key, encoded)
         read = iter(encodings)
         return [next(read) if encoded is None else encoded for encoded in known]
 

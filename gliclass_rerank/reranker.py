@@ -294,6 +294,7 @@ class GLiClassReranker:
 
     def _score(self, queries: Sequence[str], passages: Sequence[str]) -> tuple[list[list[float]], list[bool]]:
         """Scores by query and passage; and which passages were cut for at least one query."""
+        self._loaded.scorer.check_process()  # before anything that a thread of the first process may have locked
         # Each text once: duplicates cost nothing, and their scores are equal to the last bit.
         distinct = list(dict.fromkeys(passages))
         blocks = [distinct[start : start + _BLOCK] for start in range(0, len(distinct), _BLOCK)]

@@ -85,11 +85,7 @@ class GLiClassScorer:
             MemoryError: Not even one sequence fits into memory.
             RuntimeError: The process was forked after the scorer was made.
         """
-        if os.getpid() != self._process:
-            raise RuntimeError(
-                "this process was forked from the one that loaded the model, and a forward pass would hang in it. "
-                "Load the model in each process, or start processes with multiprocessing's 'spawn' method."
-            )
+        self.check_process()
         if not prompts:
             return np.zeros((0, 0), dtype=np.float32)
         logits = np.empty((len(prompts), prompts[0].num_labels), dtype=np.float32)
@@ -109,6 +105,18 @@ class GLiClassScorer:
             way_out = "Use another checkpoint." if self.dtype == torch.float32 else "Use dtype='float32'."
             raise FloatingPointError(f"the model gave a logit that is not finite with dtype {self.dtype}. {way_out}")
         return logits
+
+    def check_process(self) -> None:
+        """Check that this is the process that the scorer was made in; in a forked one, locks and threads hang.
+
+        Raises:
+            RuntimeError: It is not.
+        """
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "this process was forked from the one that loaded the model, and a forward pass would hang in it. "
+                "Load the model in each process, or start processes with multiprocessing's 'spawn' method."
+            )
 
     def _run(self, prompts: Sequence[Prompt]) -> NDArray[np.float32] | None:
         """Logits of one batch; None if memory ran out."""

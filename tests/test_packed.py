@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from gliclass_rerank.checkpoint import load_checkpoint
 from gliclass_rerank.modeling.attention import Window, packed_attention
-from gliclass_rerank.scorer import pad
+from gliclass_rerank.prompt import Prompt
+from gliclass_rerank.scorer import GLiClassScorer, pad
 
 RNG = random.Random(3)
 WORDS = ["bread", "rises", "because", "yeast", "makes", "gas", "and", "leaves", "turn", "light", "into", "sugar"]
@@ -50,6 +52,32 @@ def test_an_encoder_with_an_attention_of_its_own_is_not_packed(checkpoint_folder
     assert not load_checkpoint(checkpoint_folder("mpnet", scorer_type="mlp")).network.can_pack
 
 
+def test_a_window_that_sees_nothing_is_not_packed(checkpoint_folder: Callable[..., Path]) -> None:
+    network = load_checkpoint(checkpoint_folder("modernbert", scorer_type="mlp")).network
+    assert network.can_pack
+    network.encoder_model.config.sliding_window = 0
+    assert not network.can_pack
+
+
+class Packed(nn.Module):
+    """A network that runs packed sequences alone."""
+
+    can_pack = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder_model = nn.Identity()
+
+    def score_packed(self, input_ids: Tensor, lengths: list[int], num_labels: int) -> Tensor:
+        return torch.stack([part.sum().float() for part in input_ids.split(lengths)])[:, None].expand(-1, num_labels)
+
+
+def test_on_a_cpu_sequences_run_without_padding() -> None:
+    prompts = [Prompt([7] * length, 2, truncated=False) for length in (3, 1, 9)]
+    logits = GLiClassScorer(Packed(), device="cpu", dtype="float32").logits(prompts)  # type: ignore[arg-type]
+    assert logits.tolist() == [[21, 21], [7, 7], [63, 63]]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("lengths", [[1], [9], [4, 1, 23, 5], [8, 8, 8], [40, 3]], ids=str)
 def test_a_window_sees_its_neighbours_and_no_other_sequence(lengths: list[int], dtype: torch.dtype) -> None:
@@ -68,12 +96,16 @@ def test_a_window_sees_its_neighbours_and_no_other_sequence(lengths: list[int], 
     )
 
 
-def test_a_sequence_is_attended_as_if_it_were_alone() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_sequence_is_attended_as_if_it_were_alone(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    query, key, value = (torch.randn(2, 12, 8) for _ in range(3))
-    together = packed_attention(query, key, value, [5, 7], 0.3)
-    first, second = (
-        packed_attention(query[:, part], key[:, part], value[:, part], [part.stop - part.start], 0.3)
-        for part in (slice(0, 5), slice(5, 12))
-    )
-    torch.testing.assert_close(together, torch.cat([first, second]))
+    lengths = [5, 300, 7, 2100]  # some are beyond what plain products are for
+    query, key, value = (torch.randn(2, sum(lengths), 8).to(dtype) for _ in range(3))
+    together = packed_attention(query, key, value, lengths, 0.3)
+    start = 0
+    for length in lengths:
+        part = [x[:, start : start + length].float() for x in (query, key, value)]
+        alone = torch.nn.functional.scaled_dot_product_attention(*part, scale=0.3).transpose(0, 1)
+        tolerance = 1e-5 if dtype == torch.float32 else 0.02
+        torch.testing.assert_close(together[start : start + length].float(), alone, atol=tolerance, rtol=0)
+        start += length

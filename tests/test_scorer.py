@@ -189,6 +189,26 @@ def test_a_forked_process_gets_an_error_instead_of_hanging(checkpoint_folder: Ca
     assert "spawn" in queue.get()
 
 
+def _rank_in_child(reranker: GLiClassReranker, queue: multiprocessing.SimpleQueue[str]) -> None:
+    try:
+        reranker.rank("query", ["passage"])
+        queue.put("ranked")
+    except RuntimeError as error:
+        queue.put(str(error))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_forked_while_a_passage_was_read_gets_the_error_too(embedded: GLiClassReranker) -> None:
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=_rank_in_child, args=(embedded, queue), daemon=True)
+    with embedded._loaded.checkpoint.prompts._cache._lock:
+        child.start()
+    child.join(30)
+    assert not child.is_alive()
+    assert "spawn" in queue.get()
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-3), ("bfloat16", 5e-2)])

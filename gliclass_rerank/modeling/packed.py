@@ -14,9 +14,11 @@ from gliclass_rerank.modeling.rotary import encode_modernbert
 
 
 def can_pack(encoder: Encoder) -> bool:
-    """Whether an encoder can run on packed sequences; MPNet, and DeBERTa with a convolution, cannot."""
+    """Whether an encoder can run on packed sequences; MPNet, DeBERTa with a convolution, and empty windows cannot."""
     if encoder.config.model_type == "deberta-v2":
         return encoder.encoder.conv is None and bool(encoder.encoder.relative_attention)
+    if encoder.config.model_type == "modernbert" and encoder.config.sliding_window < 1:
+        return False
     return bool(encoder.config._attn_implementation == PACKED_ATTENTION)
 
 
