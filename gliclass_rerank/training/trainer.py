@@ -48,6 +48,8 @@ class TrainingSettings:
         max_length: Tokens per sequence.
         focal_alpha: Weight of positives in the focal loss; None for the LoRA preset's, or 0.5.
         focal_gamma: How far easy pairs count less in it.
+        shortest_crop: Words of the shortest crop of a passage, where passages are cropped.
+        statements: Share of the groups, in [0, 1], whose query is a stretch taken out of a passage.
         mine_every: Steps after which the model mines hard negatives for coming groups; 0 for never.
         save_every: Steps after which the state is saved and the dev questions are measured.
         seed: Decides all that is drawn.
@@ -60,6 +62,8 @@ class TrainingSettings:
     max_length: int = 320
     focal_alpha: float | None = None
     focal_gamma: float = 0.0
+    shortest_crop: int = 30
+    statements: float = 0.0
     mine_every: int = 0
     save_every: int = 250
     seed: int = 0
@@ -192,7 +196,7 @@ class GroupTrainer(Trainer):
     def score(self, query: str, passages: Sequence[str]) -> list[float]:
         """Logits of passages under one query, as the model is now."""
         group = Group(list(passages), [query], [[0]] * len(passages))
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
             [rows] = self._logits(self._trained.eval(), self._prompts, [group])
         scores: list[float] = rows[:, 0].tolist()
         return scores
