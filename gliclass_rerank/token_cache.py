@@ -35,7 +35,7 @@ class TokenCache:
 
     def __init__(self, most_tokens: int) -> None:
         self._most = self._left = most_tokens
-        self._entries: OrderedDict[bytes, Encoded] = OrderedDict()
+        self._entries: OrderedDict[Key, Encoded] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> Encoded | None:

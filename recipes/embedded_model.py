@@ -80,7 +80,7 @@ def is_finished(output: Path, settings: TrainingSettings) -> bool:
     """Whether a folder holds the model of a run with these settings."""
     if not (output / WEIGHTS).exists():
         return False
-    record = json.loads((output / RECORD).read_text(encoding="utf-8"))
+    record: dict[str, object] = json.loads((output / RECORD).read_text(encoding="utf-8"))
     return {**record, **asdict(settings)} == record
 
 

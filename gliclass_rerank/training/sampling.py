@@ -173,7 +173,7 @@ class GroupSampler:
         most = min(len(rest.split()), _MOST_WORDS)  # for all, lest length give the answer away
         crops = [_crops(text, self._crop_size(rng, most), rng)[0] for text in texts]
         targets = [[1]] + [[0]] * (len(passages) - 1)
-        similarities = self._teacher and self._teacher.likeness(passages, passages[0])
+        similarities = self._teacher.likeness(passages, passages[0]) if self._teacher else None
         return Group(self._titled(passages, crops, rng), [vary(statement, rng)], targets, similarities)
 
     def _titled(self, passages: Sequence[int], crops: Sequence[str], rng: random.Random) -> list[str]:
