@@ -1,13 +1,16 @@
 """How long it takes to score passages against a query: this engine, the official pipeline, a cross-encoder.
 
-    python -m benchmarks.speed [--passages 100] [--tokens 180] [--repeats 5] [--dtype float32 bfloat16]
+    python -m benchmarks.speed [--shape embedded edge modern-base modern-large base large] [--passages 10 100 1000]
+        [--tokens 60 180 450] [--repeats 5] [--dtype float32 bfloat16] [--device cuda]
 
-Contenders take turns in one process, in another order each time, on the same fresh passages:
-random words of the tokenizer's vocabulary, from half to one and a half times the mean length. The
-cross-encoder (if sentence-transformers is installed) has the same encoder with random weights.
-Every contender is used as it comes, but for the limit of tokens, which is the same for all, and
-the official pipeline's second try at its best batch size. Prints a table and writes
-results/speed.json.
+Without options: the embedded model, 100 passages, 180 tokens on average. Contenders take turns in
+one process, in another order each time, on the same fresh passages: random words of the
+tokenizer's vocabulary, from half to one and a half times the mean length. The cross-encoder (if
+sentence-transformers is installed) has the same encoder with random weights, as have the shapes of
+published checkpoints for every contender. The floor is the time of the encoder's matrix products
+alone, without padding and attention, measured among the contenders. Every contender is used as it
+comes, but for the limit of tokens, which is the same for all, and the official pipeline's second
+try at its best batch size. Prints a table and writes results/speed.json.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -34,8 +38,9 @@ from rich.table import Table
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from benchmarks.results_file import write_result
+from benchmarks.shapes import SHAPES, make_shape
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import EMBEDDED, Checkpoint, load_checkpoint
+from gliclass_rerank.checkpoint import Checkpoint, load_checkpoint
 from gliclass_rerank.progress import progress
 from gliclass_rerank.scorer import choose_device, choose_dtype
 from gliclass_rerank.validation import Dtype
@@ -45,7 +50,9 @@ QUERY_WORDS = 10
 OFFICIAL_BATCH_SIZE = 8  # the default
 OFFICIAL_BATCH_SIZES = (1, 2, 8, 32)
 TRIALS = 2  # of each batch size
-SHAPES = {"embedded": EMBEDDED}  # name and checkpoint folder
+CONTROL_TOKENS = 4  # of a sequence, beside the words of query and passage
+CHUNK = 2048  # tokens of a matrix product of the floor, as of this engine's batches
+FLOOR = "matrix products alone"
 
 Score = Callable[[str, list[str]], Sequence[float]]  # query and passages to one score for each passage
 Draw = Callable[[], tuple[str, list[str]]]  # a fresh query and passages
@@ -103,12 +110,33 @@ def cross_encoder(setting: Setting, dtype: Dtype) -> Score:
     return score
 
 
-def contenders(setting: Setting, dtypes: Sequence[Dtype], draw: Draw) -> dict[str, Score]:
-    """All contenders of one shape by name, loaded."""
+def matrix_products(setting: Setting, dtype: Dtype, tokens: int) -> Score:
+    """The products of the encoder's layers over so many tokens, and nothing else."""
+    encoder = setting.checkpoint.network.encoder_model
+    linears = [m for name, m in encoder.named_modules() if isinstance(m, torch.nn.Linear) and "pooler" not in name]
+    chosen, device = getattr(torch, dtype), setting.device
+    weights = [linear.weight.detach().to(device, chosen, copy=True) for linear in linears]
+    inputs = {w.shape[1]: torch.randn(CHUNK, w.shape[1]).to(device, chosen) for w in weights}
+    chunks = [min(CHUNK, tokens - start) for start in range(0, tokens, CHUNK)]
+
+    @torch.inference_mode()
+    def score(query: str, passages: list[str]) -> Sequence[float]:
+        for rows in chunks:
+            for weight in weights:
+                found = torch.nn.functional.linear(inputs[weight.shape[1]][:rows], weight)
+        last: list[float] = found[0, :1].tolist()  # waits for the device
+        return last
+
+    return score
+
+
+def contenders(setting: Setting, dtypes: Sequence[Dtype], draw: Draw, tokens: int) -> dict[str, Score]:
+    """All contenders of one shape by name, loaded; ``tokens`` is what a call has in all."""
     found: dict[str, Score] = {}
     auto: Any = str(choose_dtype("auto", choose_device(setting.device))).removeprefix("torch.")
     for dtype in dict.fromkeys([*dtypes, auto]):  # auto once, under the name of what it stands for here
         found[f"this engine, {dtype}{' (auto)' if dtype == auto else ''}"] = this_engine(setting, dtype)
+        found[f"{FLOOR}, {dtype}"] = matrix_products(setting, dtype, tokens)
     official = official_pipeline(setting)
     best = best_batch_size(official, draw)
     for size in dict.fromkeys([OFFICIAL_BATCH_SIZE, best]):
@@ -160,19 +188,19 @@ def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return [word for word, own in zip(words, ids, strict=True) if len(own) == 1]
 
 
-def race(runners: dict[str, Score], draw: Draw, repeats: int, shape: str) -> list[dict[str, Any]]:
+def race(runners: dict[str, Score], draw: Draw, repeats: int, case: dict[str, Any]) -> list[dict[str, Any]]:
     """Let all contenders score the same texts in turn, after a first call each that warms it up."""
     rng = random.Random(SEED)
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for score in runners.values():
         score(*draw())
-    for _ in progress(range(repeats), shape):
+    for _ in progress(range(repeats), " ".join(map(str, case.values()))):
         texts = draw()
         for name in rng.sample(list(runners), len(runners)):
             seconds[name].append(clock(runners[name], *texts))
     return [
         {
-            "shape": shape,
+            **case,
             "contender": name,
             "median": round(float(np.median(times)), 4),
             "p95": round(float(np.percentile(times, 95)), 4),
@@ -182,34 +210,48 @@ def race(runners: dict[str, Score], draw: Draw, repeats: int, shape: str) -> lis
     ]
 
 
-def measure(shape: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The rows of one shape."""
-    setting = Setting(folder, load_checkpoint(folder), str(choose_device(None)))
-    draw = make_draw(setting.checkpoint.tokenizer, options.passages, options.tokens)
-    return race(contenders(setting, options.dtype, draw), draw, options.repeats, shape)
+def measure(shape: str, passages: int, tokens: int, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of one shape, number of passages and mean length."""
+    setting = Setting(folder, load_checkpoint(folder), str(choose_device(options.device)))
+    draw = make_draw(setting.checkpoint.tokenizer, passages, tokens)
+    # Words of the vocabulary are one token each, so every draw has as many.
+    in_all = sum(len(text.split()) + QUERY_WORDS + CONTROL_TOKENS for text in draw()[1])
+    runners = contenders(setting, options.dtype, draw, in_all)
+    return race(runners, draw, options.repeats, {"shape": shape, "passages": passages, "tokens": tokens})
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    """Print a table: a line for each contender in each case."""
+    table = Table("shape", "contender", "seconds (median)", "p95", "passages/s")
+    for row in rows:
+        case = f"{row['shape']}, {row['passages']} x {row['tokens']}"
+        rate = row["passages"] / row["median"]
+        table.add_row(case, row["contender"], f"{row['median']:.3f}", f"{row['p95']:.3f}", f"{rate:.0f}")
+    Console().print(table)
 
 
 def main() -> None:
     """Measure, print a table and write results/speed.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--passages", type=int, default=100)
-    parser.add_argument("--tokens", type=int, default=180, help="of a passage, on average")
+    parser.add_argument("--shape", nargs="+", choices=("embedded", *SHAPES), default=["embedded"])
+    parser.add_argument("--passages", type=int, nargs="+", default=[100])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[180], help="of a passage, on average")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps; the best there is without it")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    rows = [row for shape, folder in SHAPES.items() for row in measure(shape, folder, options)]
-    table = Table("shape", "contender", "seconds (median)", "p95", "passages/s")
-    for row in rows:
-        rate = options.passages / row["median"]
-        table.add_row(row["shape"], row["contender"], f"{row['median']:.3f}", f"{row['p95']:.3f}", f"{rate:.0f}")
-    Console().print(table)
+    rows = []
+    with tempfile.TemporaryDirectory() as made:
+        for shape in options.shape:
+            folder = make_shape(shape, Path(made))
+            for passages, tokens in product(options.passages, options.tokens):
+                rows += measure(shape, passages, tokens, folder, options)
+    show(rows)
     peers = {name: version(name) for name in ("sentence-transformers",) if find_spec(name.replace("-", "_"))}
-    settings = {name: getattr(options, name) for name in ("passages", "tokens", "repeats")}
-    write_result(
-        "speed", {**settings, "peers": peers, "official batch sizes": OFFICIAL_BATCH_SIZES, "contenders": rows}
-    )
+    settings = {"repeats": options.repeats, "peers": peers, "official batch sizes": OFFICIAL_BATCH_SIZES}
+    write_result("speed", {**settings, "contenders": rows})
 
 
 if __name__ == "__main__":

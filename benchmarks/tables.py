@@ -112,8 +112,9 @@ def speed() -> str:
     """Seconds for some passages."""
     record = read("speed")
     rows = [
-        [row["contender"], f"{row['median']:.2f}", f"{record['passages'] / row['median']:.0f}"]
+        [row["contender"], f"{row['median']:.2f}", f"{row['passages'] / row['median']:.0f}"]
         for row in sorted(record["contenders"], key=lambda row: row["median"])
+        if row["shape"] == "embedded"
     ]
     return as_markdown(["", "seconds", "passages a second"], rows)
 
