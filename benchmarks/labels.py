@@ -1,0 +1,152 @@
+"""How long one text takes with 1 to 128 labels: one pass for all of them, or a cross-encoder's pass for each.
+
+    python -m benchmarks.labels [--shape edge base ...] [--labels 1 2 4 8 16 32 64 128] [--tokens 64 256 512]
+        [--repeats 5] [--device cuda]
+
+After the table of inference speed in the model cards of the v3.0 checkpoints: batch size 1, texts of
+so many tokens, examples a second averaged over their lengths. Contenders take turns on the same fresh
+texts: this engine (dtype auto), the official pipeline, and cross-encoders of the shapes of the cards'
+baselines, with random weights (if sentence-transformers is installed). A text with its labels may have
+1,024 tokens. Prints a table and writes results/labels.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+import transformers
+from gliclass import GLiClassModel, ZeroShotClassificationPipeline
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+from benchmarks.results_file import write_result
+from benchmarks.shapes import SHAPES, make_shape
+from benchmarks.speed import Draw, Score, race, whole_words
+from gliclass_rerank.checkpoint import load_checkpoint
+from gliclass_rerank.scorer import GLiClassScorer, choose_device
+
+SEED = 0
+MAX_LENGTH = 1024
+LABEL_WORDS = 2
+DEBERTA = SHAPES["large"][0]
+ROBERTA = {"model_type": "roberta", "vocab_size": 50265, "max_position_embeddings": 514, "pad_token_id": 0}
+BASELINES: dict[str, dict[str, Any]] = {  # the cards' baselines by their encoders
+    "deberta-v3-large cross-encoder": {**DEBERTA, "vocab_size": 128100},
+    "deberta-v3-base cross-encoder": {**SHAPES["base"][0], "vocab_size": 128100},
+    "roberta-large cross-encoder": {
+        **ROBERTA,
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    },
+}
+
+
+def this_engine(folder: Path, device: str) -> Score:
+    """All labels in one prompt, as this engine runs it."""
+    checkpoint = load_checkpoint(folder)
+    scorer = GLiClassScorer(checkpoint.network, device=device)
+
+    def score(text: str, labels: list[str]) -> list[float]:
+        logits: list[float] = scorer.logits(checkpoint.prompts.build(labels, [text], MAX_LENGTH))[0].tolist()
+        return logits
+
+    return score
+
+
+def official_pipeline(folder: Path, device: str) -> Score:
+    """The official pipeline at batch size 1."""
+    tokenizer = load_checkpoint(folder).tokenizer
+    model = GLiClassModel.from_pretrained(folder).float()
+    pipeline = ZeroShotClassificationPipeline(
+        model, tokenizer, device=device, max_length=MAX_LENGTH, max_classes=1000, progress_bar=False
+    )
+
+    def score(text: str, labels: list[str]) -> list[float]:
+        return [found["score"] for found in pipeline([text], labels, threshold=0.0, batch_size=1)[0]]
+
+    return score
+
+
+def cross_encoder(encoder: dict[str, Any], tokenizer: PreTrainedTokenizerBase, device: str) -> Score:
+    """A pass for each label, in sentence-transformers' batches, in fp32 as it comes."""
+    config = AutoConfig.for_model(**encoder, num_labels=1)
+    with tempfile.TemporaryDirectory() as folder:
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
+        tokenizer.save_pretrained(folder)
+        model = import_module("sentence_transformers").CrossEncoder(folder, device=device, max_length=512)
+
+    def score(text: str, labels: list[str]) -> list[float]:
+        scores: list[float] = model.predict([(text, label) for label in labels], show_progress_bar=False).tolist()
+        return scores
+
+    return score
+
+
+def make_draw(words: list[str], tokens: int, labels: int) -> Draw:
+    """What gives a fresh text and different labels."""
+    rng = random.Random(SEED)
+
+    def draw() -> tuple[str, list[str]]:
+        drawn = rng.sample(words, labels * LABEL_WORDS)
+        pairs = zip(drawn[::LABEL_WORDS], drawn[1::LABEL_WORDS], strict=True)
+        return " ".join(rng.choices(words, k=tokens)), [" ".join(pair) for pair in pairs]
+
+    return draw
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print examples a second: a line for each contender, a column for each number of labels."""
+    counts = sorted({row["labels"] for row in rows})
+    table = Table("examples a second at … labels", *map(str, counts))
+    for name in dict.fromkeys(row["contender"] for row in rows):
+        own = [row for row in rows if row["contender"] == name]
+        rates = [mean(1 / row["median"] for row in own if row["labels"] == count) for count in counts]
+        table.add_row(name, *(f"{rate:.2f}" for rate in rates))
+    Console().print(table)
+
+
+def main() -> None:
+    """Measure, print a table and write results/labels.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--labels", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[64, 256, 512], help="of the text")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps; the best there is without it")
+    options = parser.parse_args()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    device = str(choose_device(options.device))
+    tokenizer = load_checkpoint().tokenizer
+    words = whole_words(tokenizer)
+    torch.manual_seed(SEED)
+    with tempfile.TemporaryDirectory() as made:
+        runners: dict[str, Score] = {}
+        for shape in options.shape:
+            folder = make_shape(shape, Path(made))
+            runners[f"this engine, {shape}"] = this_engine(folder, device)
+            runners[f"official, {shape}"] = official_pipeline(folder, device)
+        if find_spec("sentence_transformers"):
+            runners |= {name: cross_encoder(encoder, tokenizer, device) for name, encoder in BASELINES.items()}
+        rows = []
+        for count in options.labels:
+            for tokens in options.tokens:
+                case = {"labels": count, "tokens": tokens}
+                rows += race(runners, make_draw(words, tokens, count), options.repeats, case)
+    show(rows)
+    write_result("labels", {"repeats": options.repeats, "max_length": MAX_LENGTH, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
