@@ -1,4 +1,4 @@
-r"""Make the embedded model: choose the data, train in two rounds, mix with the start, calibrate.
+r"""Make the embedded model: choose the data, train, mix with the start, calibrate.
 
     python -m recipes.embedded_model OUTPUT --data DATA \
         --encoder sentence-transformers/all-MiniLM-L6-v2 --teacher thenlper/gte-small
@@ -31,9 +31,7 @@ from gliclass_rerank.training.trainer import TrainingSettings
 from recipes.english_vocabulary import keep_english
 from recipes.mix_weights import mix_with_start
 
-FIRST_ROUND = TrainingSettings(steps=5600, save_every=700)
-# Once it can rank: shorter passages, and queries that are no questions.
-SECOND_ROUND = TrainingSettings(steps=4400, save_every=1100, shortest_crop=12, statements=0.1, seed=1)
+SETTINGS = TrainingSettings(steps=5600, save_every=700)
 TRAINED_SHARE = 0.8  # the rest is the start's: it knows other subjects
 HELD_OUT = 600  # questions, to measure with while training and to calibrate on afterwards
 MOST_WORDS = 200  # of a MedQuAD answer; longer ones are mostly several answers
@@ -76,16 +74,16 @@ def choose_data(data: Path, target: Path) -> list[Path]:
     ]
 
 
-def is_finished(output: Path, settings: TrainingSettings) -> bool:
-    """Whether a folder holds the model of a run with these settings."""
+def is_finished(output: Path) -> bool:
+    """Whether a folder holds the model of a run with the recipe's settings."""
     if not (output / WEIGHTS).exists():
         return False
     record: dict[str, object] = json.loads((output / RECORD).read_text(encoding="utf-8"))
-    return {**record, **asdict(settings)} == record
+    return {**record, **asdict(SETTINGS)} == record
 
 
 def main() -> None:
-    """Choose the data, train twice, mix, calibrate."""
+    """Choose the data, train, mix, calibrate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of the training sets")
@@ -94,11 +92,9 @@ def main() -> None:
     options = parser.parse_args()
     sources = choose_data(options.data, options.output / "data")
     encoder = keep_english(find_checkpoint(options.encoder), options.output / "encoder" / Path(options.encoder).name)
-    first, trained, calibrated = (options.output / name for name in ("first", "trained", "model"))
-    for start, settings, output in ((encoder, FIRST_ROUND, first), (first, SECOND_ROUND, trained)):
-        if not is_finished(output, settings):
-            train(start, sources, output, settings, teacher=options.teacher, held_out=HELD_OUT)
-    figures = options.output / "calibration.json"
+    trained, calibrated, figures = (options.output / name for name in ("trained", "model", "calibration.json"))
+    if not is_finished(trained):
+        train(encoder, sources, trained, SETTINGS, teacher=options.teacher, held_out=HELD_OUT)
     if not figures.exists():
         shutil.rmtree(calibrated, ignore_errors=True)  # of a run that was stopped before it wrote the figures
         mixed = mix_with_start(trained, encoder, TRAINED_SHARE, options.output / "mixed")

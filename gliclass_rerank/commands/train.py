@@ -53,10 +53,6 @@ def train(
     ] = None,
     focal_gamma: Annotated[float, typer.Option(min=0, help="How far easy pairs count less.")] = 0.0,
     teacher: Annotated[str | None, typer.Option(help="Sentence encoder or checkpoint to learn from too.")] = None,
-    shortest_crop: Annotated[int, typer.Option(min=1, help="Words of the shortest crop of a passage.")] = 30,
-    statements: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the queries that are stretches of passages.")
-    ] = 0.0,
     mine_every: Annotated[int, typer.Option(min=0, help="Steps between minings of hard negatives; 0: none.")] = 0,
     held_out: Annotated[
         int | None,
@@ -88,8 +84,6 @@ def train(
             max_length=max_length,
             focal_alpha=focal_alpha,
             focal_gamma=focal_gamma,
-            shortest_crop=shortest_crop,
-            statements=statements,
             mine_every=mine_every,
             save_every=save_every,
             seed=seed,

@@ -23,8 +23,7 @@ _MOST_QUESTIONS = 8  # of a group
 _IN_COMPANY = 2 / 3  # of the groups around a question hold more of them
 _FEWEST_COMPANIONS = 2
 _STRANGERS = 2  # questions of any passage that may be among the companions
-_MOST_WORDS = 150  # of a crop
-_STATEMENT_WORDS = (4, 60)  # of a stretch of a passage that becomes a query
+_FEWEST_WORDS, _MOST_WORDS = 30, 150  # of a crop
 _QUESTION_WORDS = 80  # of a group's questions together, so that room for the passage is left
 _QUESTION_KINDS = ("what", "who", "when", "where", "which", "why", "how")
 # Left out where a question becomes keywords; only words that no one would search for.
@@ -65,18 +64,12 @@ class GroupSampler:
     are known, passages are cropped, and to half of the groups comes a near miss: a stretch of the
     answering passage without the answer's words.
 
-    A group of a statement: a stretch of a passage is the query, and what is left of the passage
-    answers it (the inverse cloze task: Lee et al., Latent Retrieval for Weakly Supervised Open
-    Domain Question Answering, 2019). So the model meets queries that are no questions, and long ones.
-
     A group of a text with labels: the text alone, and its labels with some of other texts.
 
     Args:
         data: What to draw from.
         negatives: Made from the same data.
         teacher: Its vectors are in the data's order.
-        shortest_crop: In words.
-        statements: Share of the groups of a question that become groups of a statement.
         seed: Decides everything that is drawn.
 
     Example:
@@ -88,17 +81,9 @@ class GroupSampler:
     """
 
     def __init__(
-        self,
-        data: TrainingData,
-        negatives: HardNegatives,
-        teacher: Teacher | None = None,
-        *,
-        shortest_crop: int = 30,
-        statements: float = 0.0,
-        seed: int = 0,
+        self, data: TrainingData, negatives: HardNegatives, teacher: Teacher | None = None, *, seed: int = 0
     ) -> None:
         self._data, self._negatives, self._teacher, self._seed = data, negatives, teacher, seed
-        self._shortest_crop, self._statements = shortest_crop, statements
         self._by_passage: dict[int, list[int]] = defaultdict(list)
         for i, question in enumerate(data.questions):
             for position in question.passages:
@@ -135,10 +120,6 @@ class GroupSampler:
         first = self._data.questions[number]
         answering = rng.choice(first.passages)
         chosen = [answering, *self._negatives.draw(number, _HARD, _PASSAGES - 1, rng)]
-        if self._statements and rng.random() < self._statements:
-            parted = _part(self._data.passages[answering].text, rng)
-            if parted:
-                return self._around_statement(*parted, chosen, rng)
         numbers = [number, *self._companions(number, chosen, rng)] if rng.random() < _IN_COMPANY else [number]
         questions = [self._data.questions[i] for i in numbers]
         while len(questions) > 1 and sum(len(q.text.split()) for q in questions) > _QUESTION_WORDS:
@@ -158,31 +139,13 @@ class GroupSampler:
             [int(i in q.passages and (not cropped or q.is_named_in(crop))) for q in questions]
             for i, crop in zip(chosen, crops, strict=True)
         ]
-        texts = self._titled(chosen, crops, rng)
+        titles = (self._data.passages[i].title if rng.random() < 0.7 else "" for i in chosen)
+        texts = [f"{title} {crop}".strip() for title, crop in zip(titles, crops, strict=True)]
         similarities = None
         if self._teacher:
             # Of whole passages: a near miss is drawn to the second place, in front of other passages.
             similarities = self._teacher.similarities(chosen, numbers)
         return _shuffled(Group(texts, [vary(q.text, rng) for q in questions], targets, similarities), rng)
-
-    def _around_statement(self, statement: str, rest: str, passages: Sequence[int], rng: random.Random) -> Group:
-        """The statement, and the passages with the rest of the first, which it was taken from."""
-        others = [i for i in passages[1:] if statement not in " ".join(self._data.passages[i].text.split())]
-        passages = [passages[0], *others]
-        texts = [rest, *(self._data.passages[i].text for i in others)]
-        most = min(len(rest.split()), _MOST_WORDS)  # for all, lest length give the answer away
-        crops = [_crops(text, self._crop_size(rng, most), rng)[0] for text in texts]
-        targets = [[1]] + [[0]] * (len(passages) - 1)
-        similarities = self._teacher.likeness(passages, passages[0]) if self._teacher else None
-        return Group(self._titled(passages, crops, rng), [vary(statement, rng)], targets, similarities)
-
-    def _titled(self, passages: Sequence[int], crops: Sequence[str], rng: random.Random) -> list[str]:
-        """Crops of passages, most with their titles in front."""
-        titles = (self._data.passages[i].title if rng.random() < 0.7 else "" for i in passages)
-        return [f"{title} {crop}".strip() for title, crop in zip(titles, crops, strict=True)]
-
-    def _crop_size(self, rng: random.Random, most: int = _MOST_WORDS) -> int:
-        return rng.randint(min(self._shortest_crop, most), most)
 
     def _companions(self, number: int, passages: Sequence[int], rng: random.Random) -> list[int]:
         """Other questions, of the same passages and any; none that a passage seems to answer without being marked."""
@@ -205,14 +168,14 @@ class GroupSampler:
 
     def _crop(self, passage: int, question: Question | None, rng: random.Random) -> str:
         """A stretch of a passage, with the answer of a question that it answers."""
-        crops = _crops(self._data.passages[passage].text, self._crop_size(rng), rng)
+        crops = _crops(self._data.passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS), rng)
         return next((crop for crop in crops if question and question.is_named_in(crop)), crops[0])
 
     def _near_miss(self, passage: int, question: Question, rng: random.Random) -> str | None:
         """A stretch of a passage without any answer of the question, where that can be had."""
         if question.is_named_in(self._data.passages[passage].title):
             return None
-        crops = _crops(self._data.passages[passage].text, self._crop_size(rng, _MOST_WORDS // 2), rng)
+        crops = _crops(self._data.passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS // 2), rng)
         return next((crop for crop in crops if not question.is_named_in(crop)), None)
 
 
@@ -258,23 +221,14 @@ def _shuffled(group: Group, rng: random.Random) -> Group:
 
 
 def _crops(text: str, size: int, rng: random.Random) -> list[str]:
-    """Stretches of ``size`` words that cover a text, in random order; the whole of it if it is no longer."""
+    """Stretches of ``size`` words that cover a text, in random order; the text itself if it is no longer."""
     words = text.split()
     last = len(words) - size
     if last <= 0:
-        return [" ".join(words)]  # line breaks would tell it from what was cropped
+        return [text]
     starts = [*range(0, last, max(1, size // 8)), last]
     rng.shuffle(starts)
     return [" ".join(words[start : start + size]) for start in starts]
-
-
-def _part(text: str, rng: random.Random) -> tuple[str, str] | None:
-    """A stretch of a text and what is left of it, the longer side; None where too little would be left."""
-    words = text.split()
-    size = rng.randint(*_STATEMENT_WORDS)
-    start = rng.randint(0, max(0, len(words) - size))
-    rest = max(words[:start], words[start + size :], key=len)
-    return (" ".join(words[start : start + size]), " ".join(rest)) if len(rest) >= size else None
 
 
 def _kind(question: str) -> str:

@@ -28,11 +28,6 @@ class Teacher:
         rows: list[list[float]] = (self.passages[list(passages)] @ self.questions[list(questions)].T).tolist()
         return rows
 
-    def likeness(self, passages: Sequence[int], other: int) -> list[list[float]]:
-        """The cosine of each of some passages (rows) and another one (the only column)."""
-        column: list[list[float]] = (self.passages[list(passages)] @ self.passages[other])[:, None].tolist()
-        return column
-
     def nearest(self, question: int, top_k: int) -> list[int]:
         """The passages most like a question, best first."""
         found = (self.passages @ self.questions[question]).topk(min(top_k, len(self.passages)))

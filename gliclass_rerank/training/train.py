@@ -108,14 +108,7 @@ def train(
     GroupTrainer(
         adapted or network,
         PromptBuilder(tokenizer, prompt_first=network.config.prompt_first),
-        GroupSampler(
-            data,
-            negatives,
-            vectors,
-            shortest_crop=settings.shortest_crop,
-            statements=settings.statements,
-            seed=settings.seed,
-        ),
+        GroupSampler(data, negatives, vectors, seed=settings.seed),
         output,
         settings,
         negatives=negatives,

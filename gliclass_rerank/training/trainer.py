@@ -48,8 +48,6 @@ class TrainingSettings:
         max_length: Tokens per sequence.
         focal_alpha: Weight of positives in the focal loss; None for the LoRA preset's, or 0.5.
         focal_gamma: How far easy pairs count less in it.
-        shortest_crop: Words of the shortest crop of a passage, where passages are cropped.
-        statements: Share of the groups, in [0, 1], whose query is a stretch taken out of a passage.
         mine_every: Steps after which the model mines hard negatives for coming groups; 0 for never.
         save_every: Steps after which the state is saved and the dev questions are measured.
         seed: Decides all that is drawn.
@@ -62,8 +60,6 @@ class TrainingSettings:
     max_length: int = 320
     focal_alpha: float | None = None
     focal_gamma: float = 0.0
-    shortest_crop: int = 30
-    statements: float = 0.0
     mine_every: int = 0
     save_every: int = 250
     seed: int = 0
