@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import random
 import tempfile
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean
@@ -26,16 +25,16 @@ import transformers
 from gliclass import GLiClassModel, ZeroShotClassificationPipeline
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
-from benchmarks.speed import Draw, Score, race, whole_words
+from benchmarks.speed import Draw, Score, cross_encoder, race, whole_words
 from gliclass_rerank.checkpoint import load_checkpoint
 from gliclass_rerank.scorer import GLiClassScorer, choose_device
 
 SEED = 0
 MAX_LENGTH = 1024
+BASELINE_LENGTH = 512
 LABEL_WORDS = 2
 DEBERTA = SHAPES["large"][0]
 ROBERTA = {"model_type": "roberta", "vocab_size": 50265, "max_position_embeddings": 514, "pad_token_id": 0}
@@ -74,21 +73,6 @@ def official_pipeline(folder: Path, device: str) -> Score:
 
     def score(text: str, labels: list[str]) -> list[float]:
         return [found["score"] for found in pipeline([text], labels, threshold=0.0, batch_size=1)[0]]
-
-    return score
-
-
-def cross_encoder(encoder: dict[str, Any], tokenizer: PreTrainedTokenizerBase, device: str) -> Score:
-    """A pass for each label, in sentence-transformers' batches, in fp32 as it comes."""
-    config = AutoConfig.for_model(**encoder, num_labels=1)
-    with tempfile.TemporaryDirectory() as folder:
-        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
-        tokenizer.save_pretrained(folder)
-        model = import_module("sentence_transformers").CrossEncoder(folder, device=device, max_length=512)
-
-    def score(text: str, labels: list[str]) -> list[float]:
-        scores: list[float] = model.predict([(text, label) for label in labels], show_progress_bar=False).tolist()
-        return scores
 
     return score
 
@@ -138,7 +122,8 @@ def main() -> None:
             runners[f"this engine, {shape}"] = this_engine(folder, device)
             runners[f"official, {shape}"] = official_pipeline(folder, device)
         if find_spec("sentence_transformers"):
-            runners |= {name: cross_encoder(encoder, tokenizer, device) for name, encoder in BASELINES.items()}
+            for name, encoder in BASELINES.items():  # a pass for each label, in fp32 as it comes
+                runners[name] = cross_encoder(encoder, tokenizer, device, BASELINE_LENGTH)
         rows = []
         for count in options.labels:
             for tokens in options.tokens:

@@ -88,19 +88,17 @@ def official_pipeline(setting: Setting) -> Callable[..., Sequence[float]]:
     return score
 
 
-def cross_encoder(setting: Setting, dtype: Dtype) -> Score:
-    """The cross-encoder of sentence-transformers: the same encoder, random weights, one label."""
-    checkpoint = setting.checkpoint
-    config = AutoConfig.for_model(**checkpoint.config.encoder_config, num_labels=1)
+def cross_encoder(
+    encoder: dict[str, Any], tokenizer: PreTrainedTokenizerBase, device: str, max_length: int, dtype: Dtype = "float32"
+) -> Score:
+    """The cross-encoder of sentence-transformers: an encoder with random weights, one label."""
+    config = AutoConfig.for_model(**encoder, num_labels=1)
     with tempfile.TemporaryDirectory() as folder:
         AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
-        checkpoint.tokenizer.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
         # By name: it is no dependency, and type checks pass without it.
         model = import_module("sentence_transformers").CrossEncoder(
-            folder,
-            device=setting.device,
-            max_length=checkpoint.max_length,
-            model_kwargs={"dtype": getattr(torch, dtype)},
+            folder, device=device, max_length=max_length, model_kwargs={"dtype": getattr(torch, dtype)}
         )
 
     def score(query: str, passages: list[str]) -> Sequence[float]:
@@ -145,7 +143,13 @@ def contenders(setting: Setting, dtypes: Sequence[Dtype], draw: Draw, tokens: in
         found[name] = partial(official, batch_size=size)
     if find_spec("sentence_transformers"):
         for dtype in dtypes:
-            found[f"CrossEncoder, {dtype}"] = cross_encoder(setting, dtype)
+            found[f"CrossEncoder, {dtype}"] = cross_encoder(
+                setting.checkpoint.config.encoder_config,
+                setting.checkpoint.tokenizer,
+                setting.device,
+                setting.checkpoint.max_length,
+                dtype,
+            )
     return found
 
 
