@@ -90,7 +90,7 @@ def shape_config(name: str, control_ids: dict[str, int]) -> GLiClassConfig:
 
 
 def make_shape(name: str, folder: Path) -> Path:
-    """Write a checkpoint of a shape, or leave the one that is there.
+    """Write a checkpoint of a shape.
 
     Args:
         name: One of ``SHAPES``, or "embedded" for the embedded model, which is not written.
@@ -98,10 +98,9 @@ def make_shape(name: str, folder: Path) -> Path:
     """
     if name == "embedded":
         return EMBEDDED
-    if not (folder / name / "config.json").exists():
-        tokenizer = load_checkpoint().tokenizer
-        tokens = {"class": LABEL_TOKEN, "text": TEXT_TOKEN, "example": EXAMPLE_TOKEN}
-        config = shape_config(name, {kind: int(tokenizer.vocab[token]) for kind, token in tokens.items()})
-        torch.manual_seed(0)
-        save_checkpoint(GLiClassNetwork(config), tokenizer, folder / name)
+    tokenizer = load_checkpoint().tokenizer
+    tokens = {"class": LABEL_TOKEN, "text": TEXT_TOKEN, "example": EXAMPLE_TOKEN}
+    config = shape_config(name, {kind: int(tokenizer.vocab[token]) for kind, token in tokens.items()})
+    torch.manual_seed(0)
+    save_checkpoint(GLiClassNetwork(config), tokenizer, folder / name)
     return folder / name
