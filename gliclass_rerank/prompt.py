@@ -132,6 +132,24 @@ class PromptBuilder:
             for text in self._encode_texts(texts, max_length)
         ]
 
+    def place_of_text(self, ids: Sequence[int]) -> slice:
+        """Where the text stands in a sequence.
+
+        Args:
+            ids: Token ids from ``build``.
+        """
+        if self._prompt_first:
+            return slice(ids.index(self.text_id) + 1, len(ids) - len(self._suffix))
+        return slice(len(self._prefix), ids.index(self.label_id))
+
+    def words_inside(self, words: str) -> list[list[int]]:
+        """Token ids that words may have inside a text: as its beginning, or behind a blank.
+
+        Args:
+            words: Some words.
+        """
+        return self._encode([words, f" {words}"], after_control=self._prompt_first)
+
     def _parts(self, labels: Sequence[str]) -> _Parts:
         ids: list[int] = []
         for label_ids in self._encode(labels, after_control=True):

@@ -21,6 +21,19 @@ def sampler_of(data: TrainingData, teacher: Teacher | None = None, seed: int = 0
     return GroupSampler(data, HardNegatives(data, teacher), teacher, seed=seed)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("The Kettle, a kettle.", ("Kettle", "kettle")),
+        ("Kettles and teakettle", ()),
+        ("a red  kettle and No kettle", ("kettle",)),
+        ("kettle42 or 5 % of it", ("5 %",)),
+    ],
+)
+def test_answers_are_found_as_they_are_written(text: str, found: tuple[str, ...]) -> None:
+    assert Question("?", (0,), ("kettle", "5 %")).answers_in(text) == found
+
+
 # Reading
 
 

@@ -52,6 +52,10 @@ def train(
         float | None, typer.Option(min=0, max=1, help="Weight of positives; the LoRA preset's, or 0.5.")
     ] = None,
     focal_gamma: Annotated[float, typer.Option(min=0, help="How far easy pairs count less.")] = 0.0,
+    answer_weight: Annotated[
+        float, typer.Option(min=0, help="Of learning where answers stand, where their words are known.")
+    ] = 1.0,
+    freeze_embeddings: Annotated[bool, typer.Option(help="Train all but the tokens' embeddings: faster.")] = False,
     teacher: Annotated[str | None, typer.Option(help="Sentence encoder or checkpoint to learn from too.")] = None,
     mine_every: Annotated[int, typer.Option(min=0, help="Steps between minings of hard negatives; 0: none.")] = 0,
     held_out: Annotated[
@@ -84,6 +88,8 @@ def train(
             max_length=max_length,
             focal_alpha=focal_alpha,
             focal_gamma=focal_gamma,
+            answer_weight=answer_weight,
+            freeze_embeddings=freeze_embeddings,
             mine_every=mine_every,
             save_every=save_every,
             seed=seed,

@@ -52,7 +52,20 @@ class GLiClassNetwork(nn.Module):
             (batch, num_labels) logits in fp32; where a sequence has fewer labels, the rest of its
             row means nothing.
         """
-        tokens = self._encode(input_ids, attention_mask).float()
+        return self.score_tokens(self.encode(input_ids, attention_mask), input_ids, attention_mask, num_labels)
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token vectors (batch, length, hidden) in fp32 of padded sequences; arguments as those of ``forward``."""
+        inputs: dict[str, Any] = {"input_ids": input_ids}
+        if self.config.use_segment_embeddings:
+            inputs = {"inputs_embeds": self._with_segments(input_ids)}
+        inner = self.config.encoder_layer_id != -1
+        output = self.encoder_model(**inputs, attention_mask=attention_mask, output_hidden_states=inner)
+        chosen: Tensor = output.hidden_states[self.config.encoder_layer_id] if inner else output.last_hidden_state
+        return chosen.float()
+
+    def score_tokens(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
+        """The head of ``forward``: logits (batch, num_labels) from what ``encode`` gave."""
         with torch.autocast(input_ids.device.type, enabled=False):  # which training switches on
             return self._score(tokens, input_ids, attention_mask, num_labels)
 
@@ -82,7 +95,7 @@ class GLiClassNetwork(nn.Module):
         return self._score(padded, ids, mask.long(), num_labels)
 
     def _score(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
-        labels, label_mask = self._label_vectors(tokens, input_ids, attention_mask, num_labels)
+        labels, label_mask = self.label_vectors(tokens, input_ids, attention_mask, num_labels)
         text, text_mask = self._text_vectors(tokens, input_ids, attention_mask)
         text = self.dropout(self.text_projector(text))
         labels = self.classes_projector(labels)
@@ -91,15 +104,6 @@ class GLiClassNetwork(nn.Module):
             labels = labels / (labels.norm(dim=-1, keepdim=True) + _EPSILON)
         logits: Tensor = self.scorer(text, labels, text_mask, label_mask)
         return logits * self.logit_scale if self.config.normalize_features else logits
-
-    def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        inputs: dict[str, Any] = {"input_ids": input_ids}
-        if self.config.use_segment_embeddings:
-            inputs = {"inputs_embeds": self._with_segments(input_ids)}
-        inner = self.config.encoder_layer_id != -1
-        output = self.encoder_model(**inputs, attention_mask=attention_mask, output_hidden_states=inner)
-        chosen: Tensor = output.hidden_states[self.config.encoder_layer_id] if inner else output.last_hidden_state
-        return chosen
 
     def _with_segments(self, input_ids: Tensor) -> Tensor:
         embedded: Tensor = self.encoder_model.get_input_embeddings()(input_ids)
@@ -120,10 +124,10 @@ class GLiClassNetwork(nn.Module):
         is_text = input_ids == self.config.text_token_index
         return (is_text.cumsum(1) > 0) | ~is_text.any(1, keepdim=True)
 
-    def _label_vectors(
+    def label_vectors(
         self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int
     ) -> tuple[Tensor, Tensor]:
-        """Vectors (batch, labels, hidden) of the labels, and which of them exist (batch, labels)."""
+        """Vectors (batch, labels, hidden) of the labels, before they are projected, and which exist (batch, labels)."""
         is_label = input_ids == self.config.class_token_index
         number = torch.arange(1, num_labels + 1, device=tokens.device)[None, :, None]
         member = is_label.cumsum(1).unsqueeze(1) == number  # (batch, labels, length): the label's span

@@ -46,22 +46,29 @@ class Question:
     def is_named_in(self, text: str) -> bool:
         """Whether a text holds the words of an answer; no text does where none are known."""
         lowered = text.lower()
-        return any(_holds(lowered, answer) for answer in self.answers)
+        return any(_places(lowered, answer) for answer in self.answers)
+
+    def answers_in(self, text: str) -> tuple[str, ...]:
+        """The answers that stand in a text, each as it is written there."""
+        lowered = text.lower()
+        found = (text[start : start + len(a)] for a in self.answers for start in _places(lowered, a))
+        return tuple(dict.fromkeys(found))
 
 
-def _holds(text: str, words: str) -> bool:
-    """Whether words stand in a text, and not as a part of longer ones ("no" in "know").
+def _places(text: str, words: str) -> list[int]:
+    """Where words stand in a text, and not as a part of longer ones ("no" in "know").
 
     Only ASCII letters and digits make a word longer: some scripts put nothing between words.
     """
+    places = []
     start = text.find(words)
     while start >= 0:
         end = start + len(words)
         pairs = (text[start - 1 : start] + words[0], words[-1] + text[end : end + 1])
         if not any(len(pair) == 2 and pair.isascii() and pair.isalnum() for pair in pairs):
-            return True
+            places.append(start)
         start = text.find(words, start + 1)
-    return False
+    return places
 
 
 @dataclass(frozen=True, slots=True)

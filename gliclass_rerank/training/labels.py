@@ -42,7 +42,7 @@ def fit_group(prompts: PromptBuilder, group: Group, max_length: int) -> Group:
         >>> from gliclass_rerank.checkpoint import load_checkpoint
         >>> group = Group(["a passage"], ["short", "long " * 99], [[1, 0]])
         >>> fit_group(load_checkpoint().prompts, group, 64)
-        Group(passages=['a passage'], questions=['short'], targets=[[1]], similarities=None)
+        Group(passages=['a passage'], questions=['short'], targets=[[1]], similarities=None, answers=None)
     """
     left = list(range(len(group.questions)))
     while len(left) > 1 and not _fit(prompts, [group.questions[i] for i in left], max_length):

@@ -37,13 +37,15 @@ _FUNCTION_WORD = re.compile(
 class Group:
     """Passages and questions, and what is known of passage p and question q.
 
-    ``targets[p][q]`` is 1 where p answers q; ``similarities[p][q]`` is what the teacher finds, if there is one.
+    ``targets[p][q]`` is 1 where p answers q; ``similarities[p][q]`` is what the teacher finds, if there is one;
+    ``answers[p][q]`` are the words with which p answers q, as far as they are known.
     """
 
     passages: list[str]
     questions: list[str]
     targets: list[list[int]]
     similarities: list[list[float]] | None = None
+    answers: list[list[tuple[str, ...]]] | None = None
 
     def with_questions(self, order: Sequence[int]) -> Group:
         """The same passages with some of the questions, in some order."""
@@ -52,6 +54,7 @@ class Group:
             [self.questions[i] for i in order],
             [[row[i] for i in order] for row in self.targets],
             self.similarities and [[row[i] for i in order] for row in self.similarities],
+            self.answers and [[row[i] for i in order] for row in self.answers],
         )
 
 
@@ -145,7 +148,11 @@ class GroupSampler:
         if self._teacher:
             # Of whole passages: a near miss is drawn to the second place, in front of other passages.
             similarities = self._teacher.similarities(chosen, numbers)
-        return _shuffled(Group(texts, [vary(q.text, rng) for q in questions], targets, similarities), rng)
+        answers = [
+            [q.answers_in(text) if target else () for q, target in zip(questions, row, strict=True)]
+            for text, row in zip(texts, targets, strict=True)
+        ]
+        return _shuffled(Group(texts, [vary(q.text, rng) for q in questions], targets, similarities, answers), rng)
 
     def _companions(self, number: int, passages: Sequence[int], rng: random.Random) -> list[int]:
         """Other questions, of the same passages and any; none that a passage seems to answer without being marked."""

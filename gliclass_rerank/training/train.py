@@ -97,6 +97,8 @@ def train(
     network, tokenizer = _load(start)
     _check_length(settings.max_length, network.config)
     set_training_attention(network)
+    if settings.freeze_embeddings:
+        network.encoder_model.get_input_embeddings().requires_grad_(False)
     vectors, reranker = None, None
     if teacher_folder is not None and is_gliclass(teacher_folder):
         reranker = load_checkpoint(teacher_folder)

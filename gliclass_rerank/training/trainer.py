@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,9 +20,12 @@ from gliclass_rerank.atomic_write import atomic_write
 from gliclass_rerank.batching import plan_batches
 from gliclass_rerank.checkpoint import Checkpoint
 from gliclass_rerank.evaluation.measures import measure
+from gliclass_rerank.modeling.attention import PACKED_ATTENTION
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt import Prompt, PromptBuilder
 from gliclass_rerank.scorer import choose_device, choose_dtype, pad
+from gliclass_rerank.training.answers import AnswerFinder, answer_loss, mark_answers
+from gliclass_rerank.training.attention import TRAINING_ATTENTION
 from gliclass_rerank.training.labels import fit_group, fit_labels
 from gliclass_rerank.training.log import TrainingLog
 from gliclass_rerank.training.losses import group_loss, taught_by_cosines, taught_by_logits
@@ -30,6 +34,7 @@ from gliclass_rerank.training.sampling import Group, GroupSampler
 
 _TOKEN_BUDGET = 2048  # of one forward pass; the gradients of a step's passes add up
 _WARMUP = 0.05
+_FINDER_LEARNING_RATE = 1e-3  # it starts at random
 _MINED_SHARE = 4  # one in so many of the coming groups gets negatives mined by the model
 _MINED = "mined.json"
 STATES = "states"  # folder in the output, of what a stopped run goes on from
@@ -48,6 +53,9 @@ class TrainingSettings:
         max_length: Tokens per sequence.
         focal_alpha: Weight of positives in the focal loss; None for the LoRA preset's, or 0.5.
         focal_gamma: How far easy pairs count less in it.
+        answer_weight: Of the loss by which the model learns where the answers stand, if their words
+            are known, beside the loss of the scores; 0 for none.
+        freeze_embeddings: Whether the tokens' embeddings stay as they are, which saves a tenth of the time.
         mine_every: Steps after which the model mines hard negatives for coming groups; 0 for never.
         save_every: Steps after which the state is saved and the dev questions are measured.
         seed: Decides all that is drawn.
@@ -60,6 +68,8 @@ class TrainingSettings:
     max_length: int = 320
     focal_alpha: float | None = None
     focal_gamma: float = 0.0
+    answer_weight: float = 1.0
+    freeze_embeddings: bool = False
     mine_every: int = 0
     save_every: int = 250
     seed: int = 0
@@ -91,20 +101,28 @@ def set_training_attention(network: GLiClassNetwork) -> None:
     Args:
         network: Changed in place.
     """
-    # On a CPU the fused kernel's backward pass is slower than plain matrix products.
-    network.encoder_model.set_attn_implementation("sdpa" if torch.cuda.is_available() else "eager")
+    if network.encoder_model.config._attn_implementation == PACKED_ATTENTION:  # others have one of their own
+        network.encoder_model.set_attn_implementation("sdpa" if torch.cuda.is_available() else TRAINING_ATTENTION)
 
 
 class _Trained(nn.Module):
-    """A network without a config: Trainer writes into a model's config, and GLiClass's is frozen."""
+    """A network and what finds the answers' places; without a config, since Trainer would write into it."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: GLiClassNetwork) -> None:
         super().__init__()
         self.network = network
+        self.finder = AnswerFinder(network.config.encoder_hidden_size)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
-        logits: Tensor = self.network(input_ids, attention_mask, num_labels)
-        return logits
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, num_labels: int, *, finder_alone: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (batch, labels), and the finder's (batch, labels, length)."""
+        tokens = self.network.encode(input_ids, attention_mask)
+        with torch.autocast(input_ids.device.type, enabled=False):
+            labels, _ = self.network.label_vectors(tokens, input_ids, attention_mask, num_labels)
+            states = (tokens.detach(), labels.detach()) if finder_alone else (tokens, labels)
+            found: Tensor = self.finder(*states)
+        return self.network.score_tokens(tokens, input_ids, attention_mask, num_labels), found
 
 
 class GroupTrainer(Trainer):
@@ -133,7 +151,8 @@ class GroupTrainer(Trainer):
         dev: Sequence[Ranking] = (),
         teacher: Checkpoint | None = None,
     ) -> None:
-        self._trained = _Trained(network)
+        # peft's wrapper passes on what it does not have itself.
+        self._trained = _Trained(cast("GLiClassNetwork", network))
         self._prompts, self._sampler, self._settings = prompts, sampler, settings
         self._dev, self._teacher = dev, teacher
         super().__init__(
@@ -176,14 +195,19 @@ class GroupTrainer(Trainer):
         # Drawn here and not by the data loader, which is a batch ahead of what is mined.
         drawn = (self._sampler.sample(number) for number in inputs["numbers"])
         groups = [fit_group(self._prompts, group, self._settings.max_length) for group in drawn]
+        sequences = self._sequences(self._prompts, groups)
+        # A finder that starts at random would spoil the encoder, so at first it learns alone.
+        alone = self.state.global_step < self.args.warmup_steps
         # No dropout: few questions are seen twice, and on a CPU it takes 40 % of the time.
-        rows = self._logits(model.eval(), self._prompts, groups)
+        logits, found = _forward(model.eval(), sequences, self.args.device, finder_alone=alone)
         alpha = 0.5 if self._settings.focal_alpha is None else self._settings.focal_alpha
         losses = [
-            group_loss(logits, logits.new_tensor(group.targets), wanted, alpha=alpha, gamma=self._settings.focal_gamma)
-            for group, logits, wanted in zip(groups, rows, self._taught(groups), strict=True)
+            group_loss(rows, rows.new_tensor(group.targets), wanted, alpha=alpha, gamma=self._settings.focal_gamma)
+            for group, rows, wanted in zip(groups, _by_group(logits, groups), self._taught(groups), strict=True)
         ]
         loss = torch.stack(losses).mean()
+        if self._settings.answer_weight:
+            loss = loss + self._settings.answer_weight * self._answer_loss(groups, sequences, found)
         if not math.isfinite(loss.item()):
             step = self.state.global_step
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower the learning rate.")
@@ -193,8 +217,9 @@ class GroupTrainer(Trainer):
         """Logits of passages under one query, as the model is now."""
         group = Group(list(passages), [query], [[0]] * len(passages))
         with torch.inference_mode(), torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
-            [rows] = self._logits(self._trained.eval(), self._prompts, [group])
-        scores: list[float] = rows[:, 0].tolist()
+            sequences = self._sequences(self._prompts, [group])
+            logits, _ = _forward(self._trained.eval(), sequences, self.args.device)
+        scores = [row[0].item() for row in logits]
         return scores
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # noqa: ANN401 - whatever Trainer passes
@@ -211,13 +236,15 @@ class GroupTrainer(Trainer):
         return metrics
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with a learning rate of its own for the head."""
-        named = [(name, p) for name, p in (model or self._trained).named_parameters() if p.requires_grad]
+        """AdamW with learning rates of their own for the head and for what finds the answers."""
+        trained = self._trained
+        named = [(name, p) for name, p in trained.network.named_parameters() if p.requires_grad]
         encoder = [p for name, p in named if "encoder_model." in name]
         head = [p for name, p in named if "encoder_model." not in name]
         groups = [
             {"params": encoder, "lr": self._settings.learning_rate},
             {"params": head, "lr": self._settings.head_learning_rate},
+            {"params": list(trained.finder.parameters()), "lr": _FINDER_LEARNING_RATE},
         ]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
         return self.optimizer
@@ -225,21 +252,35 @@ class GroupTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:  # noqa: ANN401 - as Trainer's
         return SequentialSampler(cast("Any", self.train_dataset))  # the groups are drawn at random already
 
-    def _logits(self, network: nn.Module, prompts: PromptBuilder, groups: Sequence[Group]) -> list[Tensor]:
-        """Of each group, logits (passages, questions)."""
+    def _sequences(self, prompts: PromptBuilder, groups: Sequence[Group]) -> list[Prompt]:
+        """One for each passage of each group."""
         length = self._settings.max_length
-        sequences = [
-            p for g in groups for p in prompts.build(fit_labels(prompts, g.questions, length), g.passages, length)
-        ]
-        rows = iter(_forward(network, sequences, self.args.device))
-        return [torch.stack([next(rows)[: len(g.questions)] for _ in g.passages]) for g in groups]
+        return [p for g in groups for p in prompts.build(fit_labels(prompts, g.questions, length), g.passages, length)]
+
+    def _answer_loss(self, groups: Sequence[Group], sequences: Sequence[Prompt], found: Sequence[Tensor]) -> Tensor:
+        """Mean over the questions whose answer's place is known; ``found`` is (questions, tokens) of each sequence."""
+        losses = []
+        rest = iter(zip(sequences, found, strict=True))
+        for group in groups:
+            own = list(islice(rest, len(group.passages)))
+            texts = [(sequence.ids, self._prompts.place_of_text(sequence.ids)) for sequence, _ in own]
+            for q in range(len(group.questions)) if group.answers else ():
+                marked = [
+                    mark_answers(ids[text], [i for words in row[q] for i in self._prompts.words_inside(words)])
+                    for (ids, text), row in zip(texts, group.answers or (), strict=True)
+                ]
+                logits = torch.cat([rows[q, text] for (_, rows), (_, text) in zip(own, texts, strict=True)])
+                losses.append(answer_loss(logits, torch.tensor([m for ms in marked for m in ms], device=logits.device)))
+        known = [loss for loss in losses if loss is not None]
+        return torch.stack(known).mean() if known else torch.zeros((), device=self.args.device)
 
     def _taught(self, groups: Sequence[Group]) -> list[Tensor | None]:
         """Of each group, what the teacher's distribution over each question's passages is, if there is one."""
         if self._teacher:
             with torch.no_grad(), torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
-                rows = self._logits(self._teacher.network, self._teacher.prompts, groups)
-            return [taught_by_logits(logits) for logits in rows]
+                sequences = self._sequences(self._teacher.prompts, groups)
+                [logits] = _forward(self._teacher.network, sequences, self.args.device)
+            return [taught_by_logits(rows) for rows in _by_group(logits, groups)]
         return [
             None if g.similarities is None else taught_by_cosines(torch.tensor(g.similarities, device=self.args.device))
             for g in groups
@@ -325,11 +366,20 @@ def _arguments(output: Path, settings: TrainingSettings, *, measured: bool) -> T
     return arguments
 
 
-def _forward(network: nn.Module, sequences: Sequence[Prompt], device: torch.device) -> list[Tensor]:
-    """One row of logits in fp32 per sequence, in order."""
+def _forward(
+    network: nn.Module, sequences: Sequence[Prompt], device: torch.device, **options: bool
+) -> list[list[Tensor]]:
+    """Of each tensor that a network gives, one row in fp32 per sequence, in order."""
     width = max(s.num_labels for s in sequences)
-    rows: dict[int, Tensor] = {}
+    rows: dict[int, tuple[Tensor, ...]] = {}
     for batch in plan_batches([len(s.ids) for s in sequences], _TOKEN_BUDGET):
-        logits = network(*pad([sequences[i] for i in batch], device), width)
-        rows.update(zip(batch, logits.float(), strict=True))
-    return [rows[i] for i in range(len(sequences))]
+        given = network(*pad([sequences[i] for i in batch], device), width, **options)
+        given = (given,) if isinstance(given, Tensor) else given
+        rows.update(zip(batch, zip(*(x.float() for x in given), strict=True), strict=True))
+    return [list(column) for column in zip(*(rows[i] for i in range(len(sequences))), strict=True)]
+
+
+def _by_group(rows: Sequence[Tensor], groups: Sequence[Group]) -> list[Tensor]:
+    """Of each group, logits (passages, questions), from one row per sequence."""
+    rest = iter(rows)
+    return [torch.stack([next(rest)[: len(g.questions)] for _ in g.passages]) for g in groups]
