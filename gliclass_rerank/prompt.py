@@ -132,6 +132,15 @@ class PromptBuilder:
             for text in self._encode_texts(texts, max_length)
         ]
 
+    def count_tokens(self, labels: Sequence[str]) -> int:
+        """Tokens of a sequence with these labels and an empty text.
+
+        Args:
+            labels: The labels.
+        """
+        parts = self._parts(labels)
+        return len(parts.before) + len(parts.after)
+
     def place_of_text(self, ids: Sequence[int]) -> slice:
         """Where the text stands in a sequence.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from gliclass_rerank.ahead import ahead
-from gliclass_rerank.validation import Dtype, check_count, check_query, check_texts, check_threshold
+from gliclass_rerank.fusion import Fusion, check_fusion, fuse
+from gliclass_rerank.validation import Dtype, check_count, check_queries, check_query, check_texts, check_threshold
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,7 @@ class RankedPassage:
         score: How well it answers the query, in [0, 1].
         text: The passage as it was given.
         truncated: Whether the model read only its beginning, because it is longer than max_length.
+        facets: How well each facet that was asked for fits it, in [0, 1].
 
     Example:
         >>> RankedPassage(index=2, score=0.93, text="a passage", truncated=False).score
@@ -45,6 +47,7 @@ class RankedPassage:
     score: float
     text: str
     truncated: bool
+    facets: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,23 +157,38 @@ class GLiClassReranker:
         return str(self._loaded.scorer.device)
 
     def rank(
-        self, query: str, passages: Iterable[str], *, top_k: int | None = None, threshold: float | None = None
+        self,
+        query: str | Iterable[str],
+        passages: Iterable[str],
+        *,
+        top_k: int | None = None,
+        threshold: float | None = None,
+        fusion: Fusion = "max",
+        together: bool = False,
+        facets: Iterable[str] = (),
     ) -> list[RankedPassage]:
-        """Sort passages by how well they answer a query.
+        """Sort passages by how well they answer a query, or several.
 
         Args:
-            query: The question or search words.
+            query: The question or search words; or several, of a query that was taken apart or
+                written in several ways.
             passages: The passages; duplicates and empty ones are fine.
             top_k: How many to keep, at least 1; None for all.
             threshold: Keep passages with ``score >= threshold``, in [0, 1]; None for all.
+            fusion: What several queries' scores become: "max", "mean", or "rrf" (reciprocal rank
+                fusion), which decides on the order alone: the score stays the best query's.
+            together: Whether several queries share one forward pass, which costs hardly more than
+                one query; a score then moves a little with the others. See ``score_matrix``.
+            facets: Other things to know of each passage ("is about prices"), scored in the same
+                pass as the query, whose score then moves a little.
 
         Returns:
-            Passages by falling score; those of equal score in input order.
+            Passages by falling score ("rrf": by falling fused rank); equal ones in input order.
 
         Raises:
             TypeError: ``passages`` is a single str, or an item of it is no str (named by index).
-            ValueError: The query is empty or leaves no room for a passage, or ``top_k`` or
-                ``threshold`` is out of range.
+            ValueError: The query is empty or leaves no room for a passage, query and facets leave it
+                less than half of max_length, or another argument is out of range.
             FloatingPointError: The model gave a logit that is not finite.
             MemoryError: Not even one passage fits into memory.
             RuntimeError: The process was forked after the model was loaded.
@@ -185,13 +203,18 @@ class GLiClassReranker:
         """
         check_count("top_k", top_k)
         check_threshold("threshold", threshold)
-        check_query("query", query)
+        check_fusion(fusion)
+        queries = check_queries("query", query)
+        if not queries:
+            raise ValueError("query is empty, expected a str or at least one.")
+        facets = list(dict.fromkeys(check_queries("facets", check_texts("facets", facets))))
         passages = check_texts("passages", passages)
-        [scores], truncated = self._score([query], passages)
+        rows, of_facets, truncated = self._score(queries, passages, facets, together=together)
+        scores, order = fuse(rows, fusion)
         ranked = (
-            RankedPassage(index, scores[index], passages[index], truncated[index])
-            for index in sorted(range(len(passages)), key=lambda i: -scores[i])
-            if threshold is None or scores[index] >= threshold
+            RankedPassage(i, scores[i], passages[i], truncated[i], dict(zip(facets, of_facets[i], strict=True)))
+            for i in order
+            if threshold is None or scores[i] >= threshold
         )
         return list(ranked)[:top_k]
 
@@ -216,15 +239,20 @@ class GLiClassReranker:
             True
         """
         check_query("query", query)
-        [scores], _ = self._score([query], check_texts("passages", passages))
+        [scores], _, _ = self._score([query], check_texts("passages", passages))
         return scores
 
-    def score_matrix(self, queries: Iterable[str], passages: Iterable[str]) -> NDArray[np.float32]:
-        """Score every passage against every query, each pair on its own.
+    def score_matrix(
+        self, queries: Iterable[str], passages: Iterable[str], *, together: bool = False
+    ) -> NDArray[np.float32]:
+        """Score every passage against every query.
 
         Args:
             queries: The queries.
             passages: The passages.
+            together: Whether queries share forward passes. Without it each pair is scored on its own;
+                with it, as many queries go into a prompt as leave half of max_length to the
+                passage, and a score moves a little with its companions.
 
         Returns:
             (queries, passages) scores in [0, 1], float32.
@@ -240,14 +268,20 @@ class GLiClassReranker:
         """
         import numpy as np
 
-        queries, passages = check_texts("queries", queries), check_texts("passages", passages)
-        for index, query in enumerate(queries):
-            check_query(f"queries[{index}]", query)
-        scores, _ = self._score(queries, passages)
+        queries, passages = check_queries("queries", check_texts("queries", queries)), check_texts("passages", passages)
+        scores, _, _ = self._score(queries, passages, together=together)
         return np.array(scores, dtype=np.float32).reshape(len(queries), len(passages))
 
     async def arank(
-        self, query: str, passages: Iterable[str], *, top_k: int | None = None, threshold: float | None = None
+        self,
+        query: str | Iterable[str],
+        passages: Iterable[str],
+        *,
+        top_k: int | None = None,
+        threshold: float | None = None,
+        fusion: Fusion = "max",
+        together: bool = False,
+        facets: Iterable[str] = (),
     ) -> list[RankedPassage]:
         """``rank`` in a worker thread: the event loop goes on meanwhile.
 
@@ -256,6 +290,9 @@ class GLiClassReranker:
             passages: See ``rank``.
             top_k: See ``rank``.
             threshold: See ``rank``.
+            fusion: See ``rank``.
+            together: See ``rank``.
+            facets: See ``rank``.
 
         Returns:
             See ``rank``.
@@ -269,7 +306,8 @@ class GLiClassReranker:
             >>> len(asyncio.run(reranker.arank("tea", ["Tea is brewed.", "Rain falls."], top_k=1)))
             1
         """
-        return await asyncio.to_thread(self.rank, query, passages, top_k=top_k, threshold=threshold)
+        options = {"top_k": top_k, "threshold": threshold, "fusion": fusion, "together": together, "facets": facets}
+        return await asyncio.to_thread(partial(self.rank, query, passages, **options))
 
     async def ascore(self, query: str, passages: Iterable[str]) -> list[float]:
         """``score`` in a worker thread: the event loop goes on meanwhile.
@@ -292,26 +330,46 @@ class GLiClassReranker:
         """
         return await asyncio.to_thread(self.score, query, passages)
 
-    def _score(self, queries: Sequence[str], passages: Sequence[str]) -> tuple[list[list[float]], list[bool]]:
-        """Scores by query and passage; and which passages were cut for at least one query."""
+    def _score(
+        self, queries: Sequence[str], passages: Sequence[str], facets: Sequence[str] = (), *, together: bool = False
+    ) -> tuple[list[list[float]], list[list[float]], list[bool]]:
+        """Scores by query and passage; by passage and facet; and which passages were cut for at least one query."""
         self._loaded.scorer.check_process()  # before anything that a thread of the first process may have locked
         # Each text once: duplicates cost nothing, and their scores are equal to the last bit.
         distinct = list(dict.fromkeys(passages))
         blocks = [distinct[start : start + _BLOCK] for start in range(0, len(distinct), _BLOCK)]
         cut: set[str] = set()
-        scores = []
-        for query in queries:
-            score_of: dict[str, float] = {}
-            build = partial(self._build, query)
+        scores: list[list[float]] = []
+        of_facets: dict[str, list[float]] = {}
+        for group in self._group(queries, facets, together=together):
+            rows: dict[str, list[float]] = {}
+            build = partial(self._build, [*group, *facets])
             for block, prompts in zip(blocks, ahead(build, blocks), strict=True):
-                logits = self._loaded.scorer.logits(prompts)[:, 0].tolist()
-                score_of.update(zip(block, map(_sigmoid, logits), strict=True))
+                rows.update(zip(block, self._loaded.scorer.logits(prompts).tolist(), strict=True))
                 cut.update(text for text, prompt in zip(block, prompts, strict=True) if prompt.truncated)
-            scores.append([score_of[passage] for passage in passages])
-        return scores, [passage in cut for passage in passages]
+            scores += [[_sigmoid(rows[passage][place]) for passage in passages] for place in range(len(group))]
+            # With several groups, the facets' scores are those beside the first.
+            of_facets = of_facets or {text: list(map(_sigmoid, row[len(group) :])) for text, row in rows.items()}
+        return scores, [of_facets[passage] for passage in passages], [passage in cut for passage in passages]
 
-    def _build(self, query: str, passages: Sequence[str]) -> list[Prompt]:
-        return self._loaded.checkpoint.prompts.build([query], passages, self.max_length)
+    def _group(self, queries: Sequence[str], facets: Sequence[str], *, together: bool) -> list[list[str]]:
+        """Which queries share a prompt; labels that share one leave half of it to the passage."""
+        count, room = self._loaded.checkpoint.prompts.count_tokens, self.max_length // 2
+        if facets and (taken := max(count([query, *facets]) for query in queries)) > room:
+            raise ValueError(
+                f"query and facets take {taken} of max_length {self.max_length} tokens, more than half. "
+                "Shorten them, ask for fewer facets or raise max_length."
+            )
+        groups: list[list[str]] = []
+        for query in queries:
+            if together and groups and count([*groups[-1], query, *facets]) <= room:
+                groups[-1].append(query)
+            else:
+                groups.append([query])
+        return groups
+
+    def _build(self, labels: Sequence[str], passages: Sequence[str]) -> list[Prompt]:
+        return self._loaded.checkpoint.prompts.build(labels, passages, self.max_length)
 
 
 def _sigmoid(logit: float) -> float:

@@ -45,6 +45,17 @@ def check_query(name: str, query: str) -> None:
         raise ValueError(f"{name} is {query!r}, expected at least one character that can be seen.")
 
 
+def check_queries(name: str, queries: str | Iterable[str]) -> list[str]:
+    """Make a list of queries, of a single one too; refuse one that ``check_query`` refuses, by its index."""
+    if isinstance(queries, str):
+        check_query(name, queries)
+        return [queries]
+    queries = check_texts(name, queries)
+    for index, query in enumerate(queries):
+        check_query(f"{name}[{index}]", query)
+    return queries
+
+
 def check_texts(name: str, texts: Iterable[str]) -> list[str]:
     """Make a list of texts; refuse a single str, and an item that is no str by its index."""
     if isinstance(texts, (str, bytes, bytearray)):

@@ -187,7 +187,12 @@ class OfficialPipeline:
 
     def score(self, query: str, passages: Sequence[str]) -> list[float]:
         """The score of the query as the only label of each passage."""
-        return [self._pipeline([p], [query], threshold=0.0)[0][0]["score"] for p in passages]
+        return [scores[0] for scores in self.score_labels([query], passages)]
+
+    def score_labels(self, labels: Sequence[str], texts: Sequence[str]) -> list[list[float]]:
+        """The scores of several labels together, by text."""
+        found = (self._pipeline([text], list(labels), threshold=0.0)[0] for text in texts)
+        return [[label["score"] for label in of_text] for of_text in found]
 
 
 _FACTORS: dict[str, tuple[Any, ...]] = {

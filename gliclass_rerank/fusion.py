@@ -1,0 +1,49 @@
+"""Several queries' scores of the same passages become one score and one order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+Fusion = Literal["max", "mean", "rrf"]
+
+_RRF_OFFSET = 60  # of Cormack, Clarke and Buettcher, Reciprocal Rank Fusion (2009)
+
+
+def check_fusion(value: str) -> None:
+    """Refuse an unknown way to fuse."""
+    if value not in get_args(Fusion):
+        raise ValueError(f"fusion is {value!r}, expected one of {', '.join(get_args(Fusion))}.")
+
+
+def fuse(scores: Sequence[Sequence[float]], fusion: Fusion) -> tuple[list[float], list[int]]:
+    """Fuse scores.
+
+    Args:
+        scores: Of at least one query, one per passage each.
+        fusion: "max" or "mean" of a passage's scores; or "rrf", which orders by the sum of 1 / (60 + rank) over
+            the queries, and leaves each passage its best score.
+
+    Returns:
+        One score per passage, in input order; and the passages' positions, best first, equal ones in input order.
+
+    Example:
+        >>> fuse([[0.1, 0.9], [0.8, 0.3]], "max")
+        ([0.8, 0.9], [1, 0])
+    """
+    of_passages = list(zip(*scores, strict=True))
+    if fusion == "mean":
+        fused = [sum(of_one) / len(of_one) for of_one in of_passages]
+        return fused, _order(fused)
+    fused = [max(of_one) for of_one in of_passages]
+    if fusion == "max" or len(scores) == 1:
+        return fused, _order(fused)
+    ranks = [0.0] * len(fused)
+    for of_query in scores:
+        for rank, position in enumerate(_order(of_query), 1):
+            ranks[position] += 1 / (_RRF_OFFSET + rank)
+    return fused, _order(ranks)
+
+
+def _order(values: Sequence[float]) -> list[int]:
+    return sorted(range(len(values)), key=lambda i: -values[i])

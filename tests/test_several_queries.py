@@ -1,0 +1,154 @@
+"""Several queries, apart and together, and facets beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.fusion import fuse
+from tests.conftest import PASSAGES
+from tests.random_checkpoints import OfficialPipeline
+
+QUERIES = ["does bread rise?", "sugar from leaves", "how do I find north?"]
+FACETS = ["is about food", "holds a number"]
+score_rows = st.integers(1, 4).flatmap(
+    lambda n: st.lists(st.lists(st.floats(0, 1), min_size=n, max_size=n), min_size=1, max_size=4)
+)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["prompt first", "passage first"])
+def folder(request: pytest.FixtureRequest, checkpoint_folder: Callable[..., Path]) -> Path:
+    return checkpoint_folder("bert", prompt_first=request.param, pooling_strategy="avg", scorer_type="mlp")
+
+
+def reranker_of(folder: Path, max_length: int | None = None) -> GLiClassReranker:
+    return GLiClassReranker.from_pretrained(folder, device="cpu", dtype="float32", max_length=max_length)
+
+
+# Fusion
+
+
+@given(score_rows)
+def test_the_fused_score_is_the_best_or_the_mean(rows: list[list[float]]) -> None:
+    columns = np.array(rows)
+    best, by_best = fuse(rows, "max")
+    mean, by_mean = fuse(rows, "mean")
+    rrf, by_rank = fuse(rows, "rrf")
+    assert best == rrf == columns.max(0).tolist()
+    assert mean == pytest.approx(columns.mean(0).tolist())
+    for order, values in ((by_best, best), (by_mean, mean)):
+        # Falling, and in input order where equal.
+        assert order == sorted(range(len(values)), key=lambda i: (-values[i], i))
+    assert sorted(by_rank) == sorted(by_best)
+    if len(rows) == 1:
+        assert by_rank == by_best == by_mean
+
+
+def test_reciprocal_ranks_beat_one_high_score() -> None:
+    # Ranks: 1, 2, 3 under the first query; 3, 1, 2 under the second.
+    scores, order = fuse([[0.99, 0.3, 0.2], [0.1, 0.3, 0.2]], "rrf")
+    assert scores == [0.99, 0.3, 0.2]
+    sums = [1 / 61 + 1 / 63, 1 / 62 + 1 / 61, 1 / 63 + 1 / 62]
+    assert order == sorted(range(3), key=lambda i: -sums[i]) == [1, 0, 2]
+
+
+def test_several_queries_are_scored_apart_and_fused(embedded: GLiClassReranker) -> None:
+    matrix = [embedded.score(query, PASSAGES) for query in QUERIES]
+    for fusion in ("max", "mean", "rrf"):
+        scores, order = fuse(matrix, fusion)
+        hits = embedded.rank(QUERIES, PASSAGES, fusion=fusion)
+        assert [hit.index for hit in hits] == order
+        assert [hit.score for hit in hits] == pytest.approx([scores[i] for i in order], abs=1e-6)
+        # The threshold is the fused score's, whatever decides on the order.
+        kept = embedded.rank(QUERIES, PASSAGES, fusion=fusion, threshold=sorted(scores)[-2])
+        assert [hit.index for hit in kept] == [i for i in order if scores[i] >= sorted(scores)[-2]]
+    assert asyncio.run(embedded.arank(QUERIES, PASSAGES, fusion="rrf", together=True, facets=FACETS)) == embedded.rank(
+        iter(QUERIES), PASSAGES, fusion="rrf", together=True, facets=iter(FACETS)
+    )
+
+
+# Together
+
+
+def test_queries_together_are_the_official_labels_together(folder: Path) -> None:
+    reranker = reranker_of(folder)
+    official = np.array(OfficialPipeline(folder).score_labels(QUERIES, PASSAGES)).T
+    np.testing.assert_allclose(reranker.score_matrix(QUERIES, PASSAGES, together=True), official, atol=1e-5)
+    apart = reranker.score_matrix(QUERIES, PASSAGES)
+    assert np.abs(apart - official).max() > 1e-4  # or this test says nothing
+    hits = reranker.rank(QUERIES, PASSAGES, together=True)
+    assert [hit.score for hit in hits] == pytest.approx(sorted(official.max(0), reverse=True), abs=1e-5)
+
+
+def test_queries_that_do_not_fit_share_several_prompts(folder: Path) -> None:
+    queries = [f"query {i} about bread" for i in range(7)]
+    count = reranker_of(folder)._loaded.checkpoint.prompts.count_tokens
+    length = 2 * count(queries[:3])
+    assert count(queries[:4]) > length // 2
+    small, whole = reranker_of(folder, length), reranker_of(folder)
+    short = ["bread", "sugar"]
+    expected = np.concatenate([whole.score_matrix(queries[i : i + 3], short, together=True) for i in (0, 3, 6)])
+    np.testing.assert_allclose(small.score_matrix(queries, short, together=True), expected, atol=1e-6)
+
+
+def test_a_query_longer_than_half_a_prompt_stays_alone(folder: Path) -> None:
+    long = "bread " * 30
+    reranker = reranker_of(folder, reranker_of(folder)._loaded.checkpoint.prompts.count_tokens([long]) + 20)
+    together = reranker.score_matrix(["sugar", long, "north"], ["bread"], together=True)
+    np.testing.assert_allclose(together, reranker.score_matrix(["sugar", long, "north"], ["bread"]), atol=1e-6)
+
+
+# Facets
+
+
+def test_facets_are_scored_beside_the_query(folder: Path) -> None:
+    official = OfficialPipeline(folder).score_labels([QUERIES[0], *FACETS], PASSAGES)
+    for hit in reranker_of(folder).rank(QUERIES[0], PASSAGES, facets=FACETS):
+        score, *facets = official[hit.index]
+        assert hit.score == pytest.approx(score, abs=1e-5)
+        assert list(hit.facets) == FACETS and list(hit.facets.values()) == pytest.approx(facets, abs=1e-5)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_every_query_has_the_facets_beside_it(folder: Path, together: bool) -> None:
+    reranker = reranker_of(folder)
+    alone = {hit.index: hit for hit in reranker.rank(QUERIES[0], PASSAGES, facets=[*FACETS, FACETS[0]])}
+    for hit in reranker.rank(QUERIES, PASSAGES, together=together, facets=FACETS):
+        assert list(hit.facets) == list(alone[hit.index].facets) == FACETS
+        if not together:
+            assert hit.facets == pytest.approx(alone[hit.index].facets)
+            assert hit.score >= alone[hit.index].score - 1e-6
+
+
+def test_without_facets_there_are_none(embedded: GLiClassReranker) -> None:
+    [hit] = embedded.rank("bread", ["Bread rises."])
+    assert hit.facets == {} and math.isfinite(hit.score) and {hit: 1}[hit] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "options", "error", "message"),
+    [
+        ([], {}, ValueError, "query is empty"),
+        (["bread", " "], {}, ValueError, r"query\[1\] is ' '"),
+        (["bread", 3], {}, TypeError, r"query\[1\] is a int"),
+        ("bread", {"fusion": "best"}, ValueError, "fusion is 'best', expected one of max, mean, rrf"),
+        ("bread", {"facets": "food"}, TypeError, "facets is a single str"),
+        ("bread", {"facets": ["food", ""]}, ValueError, r"facets\[1\] is ''"),
+        ("bread", {"facets": ["food " * 300]}, ValueError, r"query and facets take \d+ of max_length 512"),
+    ],
+)
+@pytest.mark.parametrize("passages", [PASSAGES, []])
+def test_what_cannot_be_asked_is_refused(
+    query: Any, options: dict[str, Any], error: type[Exception], message: str, passages: Any, embedded: GLiClassReranker
+) -> None:
+    with pytest.raises(error, match=message):
+        embedded.rank(query, passages, **options)
