@@ -306,8 +306,8 @@ class GLiClassReranker:
             >>> len(asyncio.run(reranker.arank("tea", ["Tea is brewed.", "Rain falls."], top_k=1)))
             1
         """
-        options = {"top_k": top_k, "threshold": threshold, "fusion": fusion, "together": together, "facets": facets}
-        return await asyncio.to_thread(partial(self.rank, query, passages, **options))
+        call = partial(self.rank, top_k=top_k, threshold=threshold, fusion=fusion, together=together, facets=facets)
+        return await asyncio.to_thread(call, query, passages)
 
     async def ascore(self, query: str, passages: Iterable[str]) -> list[float]:
         """``score`` in a worker thread: the event loop goes on meanwhile.
