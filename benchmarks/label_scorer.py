@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_UNLIMITED = 1 << 20  # tokens, more than any labels have
-
 
 class LabelScorer:
     """A loaded checkpoint that reads a text together with any number of labels.
@@ -37,5 +35,4 @@ class LabelScorer:
 
     def count_tokens(self, labels: Sequence[str]) -> int:
         """How many tokens of a prompt the labels take."""
-        [prompt] = self._prompts.build(labels, [""], _UNLIMITED)
-        return len(prompt.ids)
+        return self._prompts.count_tokens(labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -33,16 +34,17 @@ def fuse(scores: Sequence[Sequence[float]], fusion: Fusion) -> tuple[list[float]
     """
     of_passages = list(zip(*scores, strict=True))
     if fusion == "mean":
-        fused = [sum(of_one) / len(of_one) for of_one in of_passages]
+        fused = [math.fsum(of_one) / len(of_one) for of_one in of_passages]
         return fused, _order(fused)
     fused = [max(of_one) for of_one in of_passages]
     if fusion == "max" or len(scores) == 1:
         return fused, _order(fused)
-    ranks = [0.0] * len(fused)
+    shares: list[list[float]] = [[] for _ in fused]
     for of_query in scores:
         for rank, position in enumerate(_order(of_query), 1):
-            ranks[position] += 1 / (_RRF_OFFSET + rank)
-    return fused, _order(ranks)
+            shares[position].append(1 / (_RRF_OFFSET + rank))
+    # Sums that do not depend on the order of the queries: equal ones have to be equal.
+    return fused, _order([math.fsum(of_one) for of_one in shares])
 
 
 def _order(values: Sequence[float]) -> list[int]:

@@ -152,12 +152,15 @@ class PromptBuilder:
         return slice(len(self._prefix), ids.index(self.label_id))
 
     def words_inside(self, words: str) -> list[list[int]]:
-        """Token ids that words may have inside a text: as its beginning, or behind a blank.
+        """Token ids that words may have inside a text: as its beginning, or behind a blank; none that are unknown.
+
+        A longer word may begin with the same tokens.
 
         Args:
             words: Some words.
         """
-        return self._encode([words, f" {words}"], after_control=self._prompt_first)
+        found = self._encode([words, f" {words}"], after_control=self._prompt_first)
+        return [ids for ids in found if self._unknown_id not in ids]
 
     def _parts(self, labels: Sequence[str]) -> _Parts:
         ids: list[int] = []

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gliclass_rerank.loading import LoadedModel
     from gliclass_rerank.prompt import Prompt
 
+_MOST_TOGETHER = 8  # queries of one prompt; the embedded model was trained with no more, and ranks worse with them
 _BLOCK = 256  # passages tokenised and scored at a time, so that memory stays constant
 
 
@@ -35,8 +36,10 @@ class RankedPassage:
         index: Its position in the input.
         score: How well it answers the query, in [0, 1].
         text: The passage as it was given.
-        truncated: Whether the model read only its beginning, because it is longer than max_length.
-        facets: How well each facet that was asked for fits it, in [0, 1].
+        truncated: Whether the model read only its beginning, since max_length has no room for all of
+            it beside the query (and what else is in the prompt).
+        facets: How well each facet that was asked for fits it, in [0, 1]; with several queries, beside
+            the first of them.
 
     Example:
         >>> RankedPassage(index=2, score=0.93, text="a passage", truncated=False).score
@@ -177,16 +180,17 @@ class GLiClassReranker:
             threshold: Keep passages with ``score >= threshold``, in [0, 1]; None for all.
             fusion: What several queries' scores become: "max", "mean", or "rrf" (reciprocal rank
                 fusion), which decides on the order alone: the score stays the best query's.
-            together: Whether several queries share one forward pass, which costs hardly more than
-                one query; a score then moves a little with the others. See ``score_matrix``.
+            together: Whether up to eight queries share one forward pass, which costs little more than
+                one query where passages are long. Scores then move with their companions, so a
+                threshold for single queries does not carry over, and passages have less room.
             facets: Other things to know of each passage ("is about prices"), scored in the same
-                pass as the query, whose score then moves a little.
+                pass as the query, which moves its score likewise.
 
         Returns:
             Passages by falling score ("rrf": by falling fused rank); equal ones in input order.
 
         Raises:
-            TypeError: ``passages`` is a single str, or an item of it is no str (named by index).
+            TypeError: ``passages`` or ``facets`` is a single str, or an item is no str (named by index).
             ValueError: The query is empty or leaves no room for a passage, query and facets leave it
                 less than half of max_length, or another argument is out of range.
             FloatingPointError: The model gave a logit that is not finite.
@@ -251,8 +255,8 @@ class GLiClassReranker:
             queries: The queries.
             passages: The passages.
             together: Whether queries share forward passes. Without it each pair is scored on its own;
-                with it, as many queries go into a prompt as leave half of max_length to the
-                passage, and a score moves a little with its companions.
+                with it, up to eight queries go into a prompt, as many as leave half of max_length to
+                the passage, and scores move with their companions.
 
         Returns:
             (queries, passages) scores in [0, 1], float32.
@@ -362,8 +366,9 @@ class GLiClassReranker:
             )
         groups: list[list[str]] = []
         for query in queries:
-            if together and groups and count([*groups[-1], query, *facets]) <= room:
-                groups[-1].append(query)
+            last = groups[-1] if groups else []
+            if together and 0 < len(last) < _MOST_TOGETHER and count([*last, query, *facets]) <= room:
+                last.append(query)
             else:
                 groups.append([query])
         return groups

@@ -50,6 +50,8 @@ def check_queries(name: str, queries: str | Iterable[str]) -> list[str]:
     if isinstance(queries, str):
         check_query(name, queries)
         return [queries]
+    if isinstance(queries, (bytes, bytearray, Mapping)) or not isinstance(queries, Iterable):
+        raise TypeError(f"{name} is a {type(queries).__name__}, expected a str or a list of str.")
     queries = check_texts(name, queries)
     for index, query in enumerate(queries):
         check_query(f"{name}[{index}]", query)

@@ -96,15 +96,18 @@ def main() -> None:
     options = parser.parse_args()
     sources = choose_data(options.data, options.output / "data")
     encoder = keep_english(find_checkpoint(options.encoder), options.output / "encoder" / Path(options.encoder).name)
-    model = options.output / "start"
+    model = options.output / "start" / encoder.name
     network, tokenizer = start_from_encoder(encoder, encoder.name)
     save_checkpoint(network, tokenizer, model)
+    calibrated, figures = options.output / "model", options.output / "calibration.json"
     for number, (settings, share) in enumerate(ROUNDS, 1):
-        trained = options.output / f"round-{number}"
+        trained = options.output / f"round-{number}" / encoder.name
         if not is_finished(trained, settings):
             train(model, sources, trained, settings, teacher=options.teacher, held_out=HELD_OUT)
-        model = mix_weights(trained, model, share, options.output / f"mixed-{number}")
-    calibrated, figures = options.output / "model", options.output / "calibration.json"
+            figures.unlink(missing_ok=True)
+            for later in range(number + 1, len(ROUNDS) + 1):  # which started from another model
+                shutil.rmtree(options.output / f"round-{later}", ignore_errors=True)
+        model = mix_weights(trained, model, share, options.output / f"mixed-{number}" / encoder.name)
     if not figures.exists():
         shutil.rmtree(calibrated, ignore_errors=True)  # of a run that was stopped before it wrote the figures
         report = calibrate(model, sources, calibrated, dtype=torch.float16)

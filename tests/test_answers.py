@@ -12,11 +12,19 @@ from typer.testing import CliRunner
 from gliclass_rerank.checkpoint import load_checkpoint
 from gliclass_rerank.cli import app
 from gliclass_rerank.prompt import PromptBuilder
-from gliclass_rerank.training.answers import AnswerFinder, answer_loss, mark_answers
+from gliclass_rerank.training.answers import (
+    AnswerFinder,
+    NetworkWithFinder,
+    answer_loss,
+    answers_loss,
+    mark_answers,
+)
 from gliclass_rerank.training.attention import training_attention
 from gliclass_rerank.training.negatives import HardNegatives
 from gliclass_rerank.training.reading import read_data
-from gliclass_rerank.training.sampling import GroupSampler
+from gliclass_rerank.training.sampling import Group, GroupSampler
+from gliclass_rerank.training.train import train
+from gliclass_rerank.training.trainer import TrainingSettings
 from tests.random_checkpoints import TOKENIZERS, make_tokenizer
 
 
@@ -69,6 +77,45 @@ def test_a_finder_learns_which_tokens_answer() -> None:
         loss.backward()
         optimizer.step()
     assert loss < 0.1
+
+
+def test_each_question_is_held_to_its_own_answers() -> None:
+    prompts = PromptBuilder(make_tokenizer("wordpiece"), prompt_first=True)
+    passages, questions = ["bread rises", "leaves make sugar"], ["what rises?", "what do they make?"]
+    words = {(0, 0): ("bread",), (1, 1): ("sugar",)}
+    answers = [[words.get((p, q), ()) for q in range(2)] for p in range(2)]
+    group = Group(passages, questions, [[1, 0], [0, 1]], answers=answers)
+    unknown = Group(["north"], ["where?"], [[1]], answers=[[()]])
+    sequences = [*prompts.build(["where?"], ["north"], 64), *prompts.build(questions, passages, 64)]
+    found = [torch.zeros(2, len(sequence.ids)) for sequence in sequences]
+    for (p, q), (word,) in words.items():
+        ids = sequences[1 + p].ids
+        text = prompts.place_of_text(ids)
+        marks = mark_answers(ids[text], prompts.words_inside(word))
+        found[1 + p][q, text] = torch.tensor(marks).float() * 20
+    assert answers_loss(prompts, [unknown, group], sequences, found) < 0.01
+    assert answers_loss(prompts, [unknown, group], sequences, [rows.flip(0) for rows in found]) > 10
+    assert answers_loss(prompts, [unknown], sequences[:1], found[:1]) == 0
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_at_first_the_finder_learns_alone(alone: bool, checkpoint_folder) -> None:
+    trained = NetworkWithFinder(load_checkpoint(checkpoint_folder("bert", prompt_first=True)).network)
+    label, text = trained.network.config.class_token_index, trained.network.config.text_token_index
+    ids = torch.tensor([[2, label, 7, text, 8, 9, 3]])
+    _, found = trained(ids, torch.ones_like(ids), 1, finder_alone=alone)
+    found.sum().backward()
+    taught = [p.grad is not None and bool(p.grad.any()) for p in trained.network.encoder_model.parameters()]
+    assert any(taught) is not alone
+    assert trained.finder.query.weight.grad is not None
+
+
+def test_a_bare_encoder_s_new_tokens_are_not_left_unlearned(colors: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="freeze_embeddings is set, but a bare encoder's new tokens"):
+        train(bare, [colors], tmp_path / "m", TrainingSettings(steps=1, freeze_embeddings=True))
 
 
 @pytest.mark.parametrize("lora", [[], ["--lora", "embedded"]], ids=["full", "lora"])

@@ -61,6 +61,18 @@ def test_reciprocal_ranks_beat_one_high_score() -> None:
     assert order == sorted(range(3), key=lambda i: -sums[i]) == [1, 0, 2]
 
 
+def test_equal_sums_of_ranks_keep_the_input_order() -> None:
+    # Passages 0 and 9 have the ranks 7, 8, 5 and 5, 7, 8.
+    rows = [[0.0] * 12 for _ in range(3)]
+    for row, (of_first, of_last) in zip(rows, ((7, 5), (8, 7), (5, 8)), strict=True):
+        others = iter(rank for rank in range(1, 13) if rank not in (of_first, of_last))
+        for i in range(12):
+            row[i] = 1 / {0: of_first, 9: of_last}.get(i, 0) if i in (0, 9) else 1 / next(others)
+    order = fuse(rows, "rrf")[1]
+    assert order.index(0) == order.index(9) - 1
+    assert fuse([[0.1], [0.1], [0.1]], "mean")[0] == [0.1]
+
+
 def test_several_queries_are_scored_apart_and_fused(embedded: GLiClassReranker) -> None:
     matrix = [embedded.score(query, PASSAGES) for query in QUERIES]
     for fusion in ("max", "mean", "rrf"):
@@ -90,6 +102,10 @@ def test_queries_together_are_the_official_labels_together(folder: Path) -> None
 
 
 def test_queries_that_do_not_fit_share_several_prompts(folder: Path) -> None:
+    few = reranker_of(folder, 500)
+    ten = [f"{i}" for i in range(10)]
+    by_eight = np.concatenate([few.score_matrix(part, ["bread"], together=True) for part in (ten[:8], ten[8:])])
+    np.testing.assert_allclose(few.score_matrix(ten, ["bread"], together=True), by_eight, atol=1e-6)
     queries = [f"query {i} about bread" for i in range(7)]
     count = reranker_of(folder)._loaded.checkpoint.prompts.count_tokens
     length = 2 * count(queries[:3])

@@ -28,6 +28,7 @@ def sampler_of(data: TrainingData, teacher: Teacher | None = None, seed: int = 0
         ("Kettles and teakettle", ()),
         ("a red  kettle and No kettle", ("kettle",)),
         ("kettle42 or 5 % of it", ("5 %",)),
+        ("İstanbul has a Kettle", ("kettle",)),  # whose lower case is longer
     ],
 )
 def test_answers_are_found_as_they_are_written(text: str, found: tuple[str, ...]) -> None:

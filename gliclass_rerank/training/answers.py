@@ -8,9 +8,16 @@ network is dropped when training is over.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from gliclass_rerank.modeling.gliclass import GLiClassNetwork
+    from gliclass_rerank.prompt import Prompt, PromptBuilder
+    from gliclass_rerank.training.sampling import Group
 
 _SIZE = 128
 
@@ -33,6 +40,30 @@ class AnswerFinder(nn.Module):
         return logits
 
 
+class NetworkWithFinder(nn.Module):
+    """A network and its finder, as they are trained; without a config, since Trainer would write into it.
+
+    Args:
+        network: A network, or one with LoRA's adapters.
+    """
+
+    def __init__(self, network: GLiClassNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.finder = AnswerFinder(network.config.encoder_hidden_size)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, num_labels: int, *, finder_alone: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (batch, labels), and the finder's (batch, labels, length), which teach the encoder unless alone."""
+        tokens = self.network.encode(input_ids, attention_mask)
+        with torch.autocast(input_ids.device.type, enabled=False):
+            labels, _ = self.network.label_vectors(tokens, input_ids, attention_mask, num_labels)
+            states = (tokens.detach(), labels.detach()) if finder_alone else (tokens, labels)
+            found: Tensor = self.finder(*states)
+        return self.network.score_tokens(tokens, input_ids, attention_mask, num_labels), found
+
+
 def mark_answers(ids: Sequence[int], answers: Sequence[Sequence[int]]) -> list[bool]:
     """Which token ids belong to one of the answers, wherever these stand.
 
@@ -50,6 +81,37 @@ def mark_answers(ids: Sequence[int], answers: Sequence[Sequence[int]]) -> list[b
             if ids[start] == answer[0] and list(ids[start : start + len(answer)]) == answer:
                 marked[start : start + len(answer)] = [True] * len(answer)
     return marked
+
+
+def answers_loss(
+    prompts: PromptBuilder, groups: Sequence[Group], sequences: Sequence[Prompt], found: Sequence[Tensor]
+) -> Tensor:
+    """The mean of ``answer_loss`` over the questions whose answer's place is known.
+
+    Args:
+        prompts: What built the sequences.
+        groups: Groups of passages and questions.
+        sequences: One for each passage of each group.
+        found: Of each sequence, the finder's logits (questions, tokens).
+
+    Returns:
+        A scalar; 0 where no place is known.
+    """
+    losses = []
+    rest = iter(zip(sequences, found, strict=True))
+    for group in groups:
+        own = list(islice(rest, len(group.passages)))
+        texts = [(sequence.ids, prompts.place_of_text(sequence.ids)) for sequence, _ in own]
+        for q in range(len(group.questions)) if group.answers else ():
+            marked = [
+                mark
+                for (ids, text), row in zip(texts, group.answers or (), strict=True)
+                for mark in mark_answers(ids[text], [i for words in row[q] for i in prompts.words_inside(words)])
+            ]
+            logits = torch.cat([rows[q, text] for (_, rows), (_, text) in zip(own, texts, strict=True)])
+            losses.append(answer_loss(logits, torch.tensor(marked, device=logits.device)))
+    known = [loss for loss in losses if loss is not None]
+    return torch.stack(known).mean() if known else torch.zeros((), device=found[0].device)
 
 
 def answer_loss(logits: Tensor, marked: Tensor) -> Tensor | None:

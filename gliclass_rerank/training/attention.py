@@ -6,7 +6,7 @@ softmax in fp32 and adds the mask to a copy of it, which costs a fifth of a trai
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,22 +14,6 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 TRAINING_ATTENTION = "gliclass_training"
-
-
-class _Softmax(torch.autograd.Function):
-    """Softmax over the last dimension; autocast leaves it in the dtype that it is given."""
-
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor) -> Tensor:  # noqa: ANN401 - autograd's
-        weights: Tensor = scores.softmax(-1)
-        ctx.save_for_backward(weights)
-        return weights
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401 - autograd's
-        weights: Tensor = ctx.saved_tensors[0]
-        weighted = gradients[0] * weights
-        return weighted - weights * weighted.sum(-1, keepdim=True)
 
 
 def training_attention(
@@ -61,8 +45,7 @@ def training_attention(
             # The least of fp32 is minus infinity in half precision, and a row of those (padding, in a window) has
             # no softmax.
             scores += attention_mask.clamp(min=torch.finfo(scores.dtype).min).to(scores.dtype)
-        weights = cast("Tensor", _Softmax.apply(scores))  # type: ignore[no-untyped-call]
-        output = weights @ value
+        output = scores.softmax(-1) @ value
     return output.transpose(1, 2).contiguous(), None
 
 

@@ -51,7 +51,8 @@ class Question:
     def answers_in(self, text: str) -> tuple[str, ...]:
         """The answers that stand in a text, each as it is written there."""
         lowered = text.lower()
-        found = (text[start : start + len(a)] for a in self.answers for start in _places(lowered, a))
+        written = text if len(text) == len(lowered) else lowered  # in lower case, a letter may be two
+        found = (written[start : start + len(a)] for a in self.answers for start in _places(lowered, a))
         return tuple(dict.fromkeys(found))
 
 

@@ -51,7 +51,7 @@ def fit_group(prompts: PromptBuilder, group: Group, max_length: int) -> Group:
 
 
 def _fit(prompts: PromptBuilder, labels: Sequence[str], max_length: int) -> bool:
-    return len(prompts.build(labels, [""], 1 << 30)[0].ids) <= max_length // 2
+    return prompts.count_tokens(labels) <= max_length // 2
 
 
 def _longest(labels: Sequence[str]) -> int:

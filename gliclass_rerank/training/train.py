@@ -85,6 +85,8 @@ def train(
         raise ValueError(f"lora is {lora!r}, expected one of {', '.join(LORA_PRESETS)}.")
     if lora and settings.focal_alpha is None:
         settings = replace(settings, focal_alpha=LORA_PRESETS[lora].focal_alpha)
+    if settings.freeze_embeddings and start is not None and not is_gliclass(start):
+        raise ValueError("freeze_embeddings is set, but a bare encoder's new tokens have yet to be learned.")
     everything = read_data(sources, exclude=exclude)
     count = min(len(everything.questions) // 10, _HELD_OUT) if held_out is None else held_out
     data, aside = set_aside(everything, count)

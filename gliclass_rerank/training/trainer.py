@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +23,7 @@ from gliclass_rerank.modeling.attention import PACKED_ATTENTION
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt import Prompt, PromptBuilder
 from gliclass_rerank.scorer import choose_device, choose_dtype, pad
-from gliclass_rerank.training.answers import AnswerFinder, answer_loss, mark_answers
+from gliclass_rerank.training.answers import NetworkWithFinder, answers_loss
 from gliclass_rerank.training.attention import TRAINING_ATTENTION
 from gliclass_rerank.training.labels import fit_group, fit_labels
 from gliclass_rerank.training.log import TrainingLog
@@ -105,26 +104,6 @@ def set_training_attention(network: GLiClassNetwork) -> None:
         network.encoder_model.set_attn_implementation("sdpa" if torch.cuda.is_available() else TRAINING_ATTENTION)
 
 
-class _Trained(nn.Module):
-    """A network and what finds the answers' places; without a config, since Trainer would write into it."""
-
-    def __init__(self, network: GLiClassNetwork) -> None:
-        super().__init__()
-        self.network = network
-        self.finder = AnswerFinder(network.config.encoder_hidden_size)
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, num_labels: int, *, finder_alone: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Logits (batch, labels), and the finder's (batch, labels, length)."""
-        tokens = self.network.encode(input_ids, attention_mask)
-        with torch.autocast(input_ids.device.type, enabled=False):
-            labels, _ = self.network.label_vectors(tokens, input_ids, attention_mask, num_labels)
-            states = (tokens.detach(), labels.detach()) if finder_alone else (tokens, labels)
-            found: Tensor = self.finder(*states)
-        return self.network.score_tokens(tokens, input_ids, attention_mask, num_labels), found
-
-
 class GroupTrainer(Trainer):
     """Trains a network on groups.
 
@@ -152,7 +131,7 @@ class GroupTrainer(Trainer):
         teacher: Checkpoint | None = None,
     ) -> None:
         # peft's wrapper passes on what it does not have itself.
-        self._trained = _Trained(cast("GLiClassNetwork", network))
+        self._trained = NetworkWithFinder(cast("GLiClassNetwork", network))
         self._prompts, self._sampler, self._settings = prompts, sampler, settings
         self._dev, self._teacher = dev, teacher
         super().__init__(
@@ -207,7 +186,7 @@ class GroupTrainer(Trainer):
         ]
         loss = torch.stack(losses).mean()
         if self._settings.answer_weight:
-            loss = loss + self._settings.answer_weight * self._answer_loss(groups, sequences, found)
+            loss = loss + self._settings.answer_weight * answers_loss(self._prompts, groups, sequences, found)
         if not math.isfinite(loss.item()):
             step = self.state.global_step
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower the learning rate.")
@@ -256,23 +235,6 @@ class GroupTrainer(Trainer):
         """One for each passage of each group."""
         length = self._settings.max_length
         return [p for g in groups for p in prompts.build(fit_labels(prompts, g.questions, length), g.passages, length)]
-
-    def _answer_loss(self, groups: Sequence[Group], sequences: Sequence[Prompt], found: Sequence[Tensor]) -> Tensor:
-        """Mean over the questions whose answer's place is known; ``found`` is (questions, tokens) of each sequence."""
-        losses = []
-        rest = iter(zip(sequences, found, strict=True))
-        for group in groups:
-            own = list(islice(rest, len(group.passages)))
-            texts = [(sequence.ids, self._prompts.place_of_text(sequence.ids)) for sequence, _ in own]
-            for q in range(len(group.questions)) if group.answers else ():
-                marked = [
-                    mark_answers(ids[text], [i for words in row[q] for i in self._prompts.words_inside(words)])
-                    for (ids, text), row in zip(texts, group.answers or (), strict=True)
-                ]
-                logits = torch.cat([rows[q, text] for (_, rows), (_, text) in zip(own, texts, strict=True)])
-                losses.append(answer_loss(logits, torch.tensor([m for ms in marked for m in ms], device=logits.device)))
-        known = [loss for loss in losses if loss is not None]
-        return torch.stack(known).mean() if known else torch.zeros((), device=self.args.device)
 
     def _taught(self, groups: Sequence[Group]) -> list[Tensor | None]:
         """Of each group, what the teacher's distribution over each question's passages is, if there is one."""
