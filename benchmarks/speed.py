@@ -171,7 +171,7 @@ def clock(score: Score, query: str, passages: list[str]) -> float:
     return perf_counter() - start
 
 
-def make_draw(tokenizer: PreTrainedTokenizerBase, passages: int, tokens: int) -> Draw:
+def make_draw(tokenizer: PreTrainedTokenizerBase, passages: int, tokens: int, query_words: int = QUERY_WORDS) -> Draw:
     """What gives a fresh query and passages whose lengths in tokens always add up to the same."""
     rng = random.Random(SEED)
     words = whole_words(tokenizer)
@@ -179,7 +179,7 @@ def make_draw(tokenizer: PreTrainedTokenizerBase, passages: int, tokens: int) ->
 
     def draw() -> tuple[str, list[str]]:
         rng.shuffle(lengths)
-        return " ".join(rng.choices(words, k=QUERY_WORDS)), [" ".join(rng.choices(words, k=n)) for n in lengths]
+        return " ".join(rng.choices(words, k=query_words)), [" ".join(rng.choices(words, k=n)) for n in lengths]
 
     return draw
 

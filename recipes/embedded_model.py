@@ -1,4 +1,4 @@
-r"""Make the embedded model: choose the data, train in two rounds, each mixed with its start, calibrate.
+r"""Make the embedded model: choose the data, train, mix with the start, calibrate.
 
     python -m recipes.embedded_model OUTPUT --data DATA \
         --encoder sentence-transformers/all-MiniLM-L6-v2 --teacher thenlper/gte-small
@@ -22,21 +22,17 @@ import torch
 
 from gliclass_rerank.atomic_write import atomic_write
 from gliclass_rerank.beir_files import read_qrels, read_rows
-from gliclass_rerank.checkpoint import WEIGHTS, find_checkpoint, save_checkpoint
+from gliclass_rerank.checkpoint import WEIGHTS, find_checkpoint
 from gliclass_rerank.evaluation.environment import describe_command, describe_environment
 from gliclass_rerank.training.calibrate import calibrate
 from gliclass_rerank.training.reading import read_ids
-from gliclass_rerank.training.start import start_from_encoder
 from gliclass_rerank.training.train import RECORD, train
 from gliclass_rerank.training.trainer import TrainingSettings
 from recipes.english_vocabulary import keep_english
-from recipes.mix_weights import mix_weights
+from recipes.mix_weights import mix_with_start
 
-# Of each round, and the share of its weights that is kept; the rest is its start's, which knows other subjects.
-ROUNDS = (
-    (TrainingSettings(steps=5600, save_every=700, answer_weight=0.0), 0.8),
-    (TrainingSettings(steps=2400, save_every=600, freeze_embeddings=True, seed=1), 0.8),
-)
+SETTINGS = TrainingSettings(steps=5600, save_every=700, answer_weight=0.0)
+TRAINED_SHARE = 0.8  # the rest is the start's: it knows other subjects
 HELD_OUT = 600  # questions, to measure with while training and to calibrate on afterwards
 MOST_WORDS = 200  # of a MedQuAD answer; longer ones are mostly several answers
 
@@ -78,16 +74,16 @@ def choose_data(data: Path, target: Path) -> list[Path]:
     ]
 
 
-def is_finished(output: Path, settings: TrainingSettings) -> bool:
-    """Whether a folder holds the model of a run with these settings."""
+def is_finished(output: Path) -> bool:
+    """Whether a folder holds the model of a run with the recipe's settings."""
     if not (output / WEIGHTS).exists():
         return False
     record: dict[str, object] = json.loads((output / RECORD).read_text(encoding="utf-8"))
-    return {**record, **asdict(settings)} == record
+    return {**record, **asdict(SETTINGS)} == record
 
 
 def main() -> None:
-    """Choose the data, train and mix, calibrate."""
+    """Choose the data, train, mix, calibrate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of the training sets")
@@ -96,21 +92,13 @@ def main() -> None:
     options = parser.parse_args()
     sources = choose_data(options.data, options.output / "data")
     encoder = keep_english(find_checkpoint(options.encoder), options.output / "encoder" / Path(options.encoder).name)
-    model = options.output / "start" / encoder.name
-    network, tokenizer = start_from_encoder(encoder, encoder.name)
-    save_checkpoint(network, tokenizer, model)
-    calibrated, figures = options.output / "model", options.output / "calibration.json"
-    for number, (settings, share) in enumerate(ROUNDS, 1):
-        trained = options.output / f"round-{number}" / encoder.name
-        if not is_finished(trained, settings):
-            train(model, sources, trained, settings, teacher=options.teacher, held_out=HELD_OUT)
-            figures.unlink(missing_ok=True)
-            for later in range(number + 1, len(ROUNDS) + 1):  # which started from another model
-                shutil.rmtree(options.output / f"round-{later}", ignore_errors=True)
-        model = mix_weights(trained, model, share, options.output / f"mixed-{number}" / encoder.name)
+    trained, calibrated, figures = (options.output / name for name in ("trained", "model", "calibration.json"))
+    if not is_finished(trained):
+        train(encoder, sources, trained, SETTINGS, teacher=options.teacher, held_out=HELD_OUT)
     if not figures.exists():
         shutil.rmtree(calibrated, ignore_errors=True)  # of a run that was stopped before it wrote the figures
-        report = calibrate(model, sources, calibrated, dtype=torch.float16)
+        mixed = mix_with_start(trained, encoder, TRAINED_SHARE, options.output / "mixed")
+        report = calibrate(mixed, sources, calibrated, dtype=torch.float16)
         with atomic_write(figures) as unfinished:
             command = describe_command("python -m recipes.embedded_model", sys.argv[1:])
             record = {"command": command, **describe_environment(), **report.as_dict()}

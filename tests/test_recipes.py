@@ -13,10 +13,9 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTra
 from gliclass_rerank.checkpoint import load_checkpoint, save_checkpoint
 from gliclass_rerank.training.reading import read_data
 from gliclass_rerank.training.start import start_from_encoder
-from gliclass_rerank.training.trainer import TrainingSettings
-from recipes.embedded_model import choose_passages, is_finished
+from recipes.embedded_model import SETTINGS, choose_passages, is_finished
 from recipes.english_vocabulary import is_needed, keep_english
-from recipes.mix_weights import mix_weights
+from recipes.mix_weights import mix_with_start
 
 ENGLISH = ["bread", "rise", "##s", "ä", "##π", "3", "µ", "–", "²", "ʻ", "ˈ", "ª", "ℝ"]
 OTHER = ["д", "##ом", "水", "ひ", "가", "ש"]
@@ -65,27 +64,26 @@ def test_an_encoder_without_other_scripts_reads_english_as_before(tmp_path: Path
 
 
 def test_what_another_recipe_left_is_not_taken_for_finished(tmp_path: Path) -> None:
-    settings = TrainingSettings(steps=3)
-    assert not is_finished(tmp_path, settings)
-    record = asdict(settings) | {"start": "encoder"}
+    assert not is_finished(tmp_path)
+    record = asdict(SETTINGS) | {"start": "encoder"}
     (tmp_path / "training.json").write_text(json.dumps(record))
-    assert not is_finished(tmp_path, settings)  # without weights
+    assert not is_finished(tmp_path)  # without weights
     (tmp_path / "model.safetensors").touch()
-    assert is_finished(tmp_path, settings)
+    assert is_finished(tmp_path)
     (tmp_path / "training.json").write_text(json.dumps(record | {"steps": 1}))
-    assert not is_finished(tmp_path, settings)
+    assert not is_finished(tmp_path)
 
 
 def test_a_mixture_has_its_share_of_what_training_changed(tmp_path: Path) -> None:
-    network, tokenizer = start_from_encoder(write_encoder(tmp_path / "encoder"), "encoder")
-    save_checkpoint(network, tokenizer, tmp_path / "start")
+    encoder = write_encoder(tmp_path / "encoder")
+    network, tokenizer = start_from_encoder(encoder, "encoder")
     before = {name: weight.clone() for name, weight in network.named_parameters()}
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(1)
     save_checkpoint(network, tokenizer, tmp_path / "trained")
     (tmp_path / "trained" / "training.json").write_text("{}")
-    mixed = mix_weights(tmp_path / "trained", tmp_path / "start", 0.8, tmp_path / "mixed")
+    mixed = mix_with_start(tmp_path / "trained", encoder, 0.8, tmp_path / "mixed")
     for name, weight in load_checkpoint(mixed).network.named_parameters():
         torch.testing.assert_close(weight, before[name] + 0.8)
     assert (mixed / "training.json").read_text() == "{}"
