@@ -24,7 +24,7 @@ from rich.table import Table
 
 from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
-from benchmarks.speed import CONTROL_TOKENS, make_draw, race
+from benchmarks.speed import CONTROL_TOKENS, Score, make_draw, race
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.checkpoint import load_checkpoint
 
@@ -46,7 +46,7 @@ def measure(shape: str, words: int, folder: Path, options: argparse.Namespace) -
     reranker = GLiClassReranker.from_pretrained(folder, device=options.device)
     draw = make_draw(load_checkpoint(folder).tokenizer, options.passages, options.tokens, words)
     ways = [(1, False), *((count, together) for count in options.queries for together in (True, False))]
-    runners = {
+    runners: dict[str, Score] = {
         f"{count}, {'together' if together else 'apart'}": partial(score, reranker, count, together=together)
         for count, together in ways
     }
