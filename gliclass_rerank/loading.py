@@ -11,7 +11,7 @@ from typing import Any
 
 from gliclass_rerank.checkpoint import Checkpoint, load_checkpoint
 from gliclass_rerank.scorer import GLiClassScorer, choose_device, choose_dtype
-from gliclass_rerank.validation import Dtype
+from gliclass_rerank.validation import Dtype, check_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +20,21 @@ class LoadedModel:
 
     checkpoint: Checkpoint
     scorer: GLiClassScorer
+
+    def choose_length(self, max_length: int | None) -> int:
+        """Tokens per sequence: those that were asked for, checked, or what suits the checkpoint.
+
+        Raises:
+            TypeError: ``max_length`` is no int.
+            ValueError: It is not positive, or more than the encoder can tell apart.
+        """
+        check_count("max_length", max_length)
+        chosen, positions = max_length or self.checkpoint.max_length, self.checkpoint.config.max_positions
+        if self.checkpoint.config.has_absolute_positions and chosen > positions:
+            raise ValueError(
+                f"max_length is {chosen}, but {self.checkpoint.name} can tell only {positions} tokens apart."
+            )
+        return chosen
 
 
 _models: weakref.WeakValueDictionary[tuple[Any, ...], LoadedModel] = weakref.WeakValueDictionary()

@@ -93,6 +93,7 @@ class PromptBuilder:
         where = around.index(self.label_id)
         self._prefix, self._suffix = around[:where], around[where + 1 :]
         self._unknown_id: int | None = tokenizer.unk_token_id
+        self._example_id: int | None = backend.token_to_id(EXAMPLE_TOKEN)
         self._reserved = self._reserved_ids(tokenizer, backend)
         # No text can hold this string, so it always becomes one token and marks "behind a control token".
         self._nonce = f"<<{secrets.token_hex(16)}>>"
@@ -100,17 +101,28 @@ class PromptBuilder:
         self._cache = TokenCache(_CACHED_TOKENS)
         self._check_probes(tokenizer)
 
-    def build(self, labels: Sequence[str], texts: Sequence[str], max_length: int) -> list[Prompt]:
+    def build(
+        self,
+        labels: Sequence[str],
+        texts: Sequence[str],
+        max_length: int,
+        *,
+        task: str = "",
+        examples: Sequence[str] = (),
+    ) -> list[Prompt]:
         """Build one sequence per text, each with all the labels.
 
         Args:
             labels: Labels (queries), at least one.
             texts: Texts (passages); the empty text is fine.
             max_length: Tokens of a sequence, control tokens included. The text is cut to fit, a
-                label never is.
+                label or an example never is.
+            task: What stands behind the labels' end: a description of the task.
+            examples: Texts with their labels, as the official library writes them; they come last.
 
         Raises:
-            ValueError: The labels leave no room for the text.
+            ValueError: What is around the text leaves it no room, or there are examples but the
+                tokenizer has no token for them.
 
         Example:
             >>> from gliclass_rerank.checkpoint import load_checkpoint
@@ -119,26 +131,29 @@ class PromptBuilder:
             >>> prompt.num_labels, prompt.truncated
             (1, False)
         """
-        parts = self._parts(labels)
-        room = max_length - len(parts.before) - len(parts.after)
+        joined = bool(task) and self._prompt_first  # task and text are one text then, as in the official prompt
+        parts = self._parts(labels, "" if joined else task, examples)
+        taken = len(parts.before) + len(parts.after)
+        room = max_length - taken
         if room < 1:
-            taken = len(parts.before) + len(parts.after)
             raise ValueError(
                 f"the query takes {taken} of max_length {max_length} tokens and leaves no room for the "
                 "passage. Shorten the query or raise max_length."
             )
         return [
             Prompt([*parts.before, *text.ids[:room], *parts.after], len(labels), text.cut or len(text.ids) > room)
-            for text in self._encode_texts(texts, max_length)
+            for text in self._encode_texts([f"{task}{text}" for text in texts] if joined else texts, max_length)
         ]
 
-    def count_tokens(self, labels: Sequence[str]) -> int:
+    def count_tokens(self, labels: Sequence[str], *, task: str = "", examples: Sequence[str] = ()) -> int:
         """Tokens of a sequence with these labels and an empty text.
 
         Args:
             labels: The labels.
+            task: See ``build``.
+            examples: See ``build``.
         """
-        parts = self._parts(labels)
+        parts = self._parts(labels, task, examples)
         return len(parts.before) + len(parts.after)
 
     def place_of_text(self, ids: Sequence[int]) -> slice:
@@ -162,14 +177,23 @@ class PromptBuilder:
         found = self._encode([words, f" {words}"], after_control=self._prompt_first)
         return [ids for ids in found if self._unknown_id not in ids]
 
-    def _parts(self, labels: Sequence[str]) -> _Parts:
+    def _parts(self, labels: Sequence[str], task: str, examples: Sequence[str]) -> _Parts:
         ids: list[int] = []
         for label_ids in self._encode(labels, after_control=True):
             ids += [self.label_id, *label_ids]
         ids.append(self.text_id)
+        if task:
+            ids += self._encode([task], after_control=True)[0]
+        shown: list[int] = []
+        if examples:
+            if self._example_id is None:
+                raise ValueError(f"examples are given, but this checkpoint's tokenizer has no {EXAMPLE_TOKEN} token.")
+            for example_ids in self._encode(examples, after_control=True):
+                shown += [self._example_id, *example_ids]
+            shown.append(self.text_id)
         if self._prompt_first:
-            return _Parts(self._prefix + ids, self._suffix)
-        return _Parts(self._prefix, ids + self._suffix)
+            return _Parts(self._prefix + ids, shown + self._suffix)
+        return _Parts(self._prefix, ids + shown + self._suffix)
 
     def _encode_texts(self, texts: Sequence[str], limit: int) -> list[Encoded]:
         """Token ids of each text, at most ``limit``."""
@@ -222,8 +246,7 @@ class PromptBuilder:
         """Ids that no text may produce."""
         reserved = {self.label_id, self.text_id, *self._prefix, *self._suffix, *tokenizer.all_special_ids}
         reserved |= {i for i, token in backend.get_added_tokens_decoder().items() if token.special}
-        example_id = backend.token_to_id(EXAMPLE_TOKEN)
-        return frozenset(i for i in (*reserved, example_id) if i is not None and i != self._unknown_id)
+        return frozenset(i for i in (*reserved, self._example_id) if i is not None and i != self._unknown_id)
 
     def _check_probes(self, tokenizer: PreTrainedTokenizerBase) -> None:
         for query, passage in _PROBES:

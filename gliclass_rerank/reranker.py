@@ -6,7 +6,6 @@ Nothing heavy is imported before a model is loaded.
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gliclass_rerank.ahead import ahead
 from gliclass_rerank.fusion import Fusion, check_fusion, fuse
+from gliclass_rerank.grouping import group_labels
+from gliclass_rerank.probabilities import sigmoid
 from gliclass_rerank.validation import Dtype, check_count, check_queries, check_query, check_texts, check_threshold
 
 if TYPE_CHECKING:
@@ -94,16 +95,9 @@ class GLiClassReranker:
     """
 
     def __init__(self, loaded: LoadedModel, options: RerankerOptions) -> None:
-        checkpoint = loaded.checkpoint
-        check_count("max_length", options.max_length)
-        self.name = checkpoint.name
+        self.name = loaded.checkpoint.name
         self.options = options
-        self.max_length = options.max_length or checkpoint.max_length
-        positions = checkpoint.config.max_positions
-        if checkpoint.config.has_absolute_positions and self.max_length > positions:
-            raise ValueError(
-                f"max_length is {self.max_length}, but {self.name} can tell only {positions} tokens apart."
-            )
+        self.max_length = loaded.choose_length(options.max_length)
         self._loaded = loaded
 
     @classmethod
@@ -351,9 +345,9 @@ class GLiClassReranker:
             for block, prompts in zip(blocks, ahead(build, blocks), strict=True):
                 rows.update(zip(block, self._loaded.scorer.logits(prompts).tolist(), strict=True))
                 cut.update(text for text, prompt in zip(block, prompts, strict=True) if prompt.truncated)
-            scores += [[_sigmoid(rows[passage][place]) for passage in passages] for place in range(len(group))]
+            scores += [[sigmoid(rows[passage][place]) for passage in passages] for place in range(len(group))]
             # With several groups, the facets' scores are those beside the first.
-            of_facets = of_facets or {text: list(map(_sigmoid, row[len(group) :])) for text, row in rows.items()}
+            of_facets = of_facets or {text: list(map(sigmoid, row[len(group) :])) for text, row in rows.items()}
         return scores, [of_facets[passage] for passage in passages], [passage in cut for passage in passages]
 
     def _group(self, queries: Sequence[str], facets: Sequence[str], *, together: bool) -> list[list[str]]:
@@ -364,22 +358,13 @@ class GLiClassReranker:
                 f"query and facets take {taken} of max_length {self.max_length} tokens, more than half. "
                 "Shorten them, ask for fewer facets or raise max_length."
             )
-        groups: list[list[str]] = []
-        for query in queries:
-            last = groups[-1] if groups else []
-            if together and 0 < len(last) < _MOST_TOGETHER and count([*last, query, *facets]) <= room:
-                last.append(query)
-            else:
-                groups.append([query])
-        return groups
+        return group_labels(
+            queries,
+            lambda group: together and len(group) <= _MOST_TOGETHER and count([*group, *facets]) <= room,
+        )
 
     def _build(self, labels: Sequence[str], passages: Sequence[str]) -> list[Prompt]:
         return self._loaded.checkpoint.prompts.build(labels, passages, self.max_length)
-
-
-def _sigmoid(logit: float) -> float:
-    # In double precision, so that large fp32 logits that differ keep their order as scores.
-    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
 
 
 def _from_options(cls: type[GLiClassReranker], options: RerankerOptions) -> GLiClassReranker:

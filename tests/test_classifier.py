@@ -1,0 +1,169 @@
+"""Labels of texts, as the official pipeline at batch size 1 finds them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gliclass import GLiClassModel, ZeroShotClassificationPipeline
+from transformers import AutoTokenizer
+
+from gliclass_rerank import GLiClassReranker, ZeroShotClassifier
+from gliclass_rerank.grouping import group_labels
+from tests.conftest import PASSAGES
+
+WORDS = ["bread", "sugar", "a bicycle", "light and water", "north"]
+TREE = {"topic": ["bread", "sugar"], "tone": {"good": ["light"], "bad": ["cold", "dust"]}}
+EXAMPLES = [
+    {"text": "Yeast makes gas.", "labels": ["bread", "north"]},
+    {"text": "Point the hand at the sun.", "true_labels": "north"},
+]
+TASK = "What is this about? "
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["prompt first", "text first"])
+def folder(request: pytest.FixtureRequest, checkpoint_folder: Callable[..., Path]) -> Path:
+    options = {"pooling_strategy": "avg", "scorer_type": "mlp", "class_token_pooling": "average"}
+    return checkpoint_folder("bert", prompt_first=request.param, **options)
+
+
+def official_of(folder: Path, **options: Any) -> Callable[..., Any]:
+    model = GLiClassModel.from_pretrained(folder).float().eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    pipeline = ZeroShotClassificationPipeline(
+        model, tokenizer, device="cpu", progress_bar=False, max_length=512, **options
+    )
+    return lambda *arguments, **named: pipeline(*arguments, batch_size=1, **named)
+
+
+def classifier_of(folder: Path, **options: Any) -> ZeroShotClassifier:
+    return ZeroShotClassifier.from_pretrained(folder, device="cpu", dtype="float32", max_length=512, **options)
+
+
+def assert_same(ours: Any, official: Any) -> None:
+    assert [[p["label"] for p in found] for found in ours] == [[p["label"] for p in found] for found in official]
+    for found, expected in zip(ours, official, strict=True):
+        assert [p["score"] for p in found] == pytest.approx([p["score"] for p in expected], abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "single-label"])
+@pytest.mark.parametrize("count", [1, 2, 5, 25, 60])
+def test_results_are_the_official_ones(folder: Path, kind: Any, count: int) -> None:
+    labels = [f"{WORDS[i % len(WORDS)]} {i}" for i in range(count)]
+    texts = list(PASSAGES)
+    official = official_of(folder, classification_type=kind)
+    assert_same(classifier_of(folder, classification_type=kind)(texts, labels), official(texts, labels))
+    # Everything, nothing and what is between.
+    for threshold in (0.0, 1.0, [i / len(texts) for i in range(len(texts))]):
+        assert_same(
+            classifier_of(folder)(texts, labels, threshold, kind),
+            official(texts, labels, threshold=threshold, classification_type=kind),
+        )
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "single-label"])
+@pytest.mark.parametrize("task", ["", TASK, [f"{TASK}{i}" for i in range(len(PASSAGES))]])
+@pytest.mark.parametrize("examples", [[], EXAMPLES, [EXAMPLES[: i % 3] for i in range(len(PASSAGES))]])
+def test_tasks_and_examples_are_the_official_ones(folder: Path, kind: Any, task: Any, examples: Any) -> None:
+    texts = list(PASSAGES)
+    found = classifier_of(folder)(texts, WORDS, 0.0, kind, examples=examples, prompt=task)
+    official = official_of(folder)(
+        texts, WORDS, threshold=0.0, classification_type=kind, examples=examples or None, prompt=task or None
+    )
+    assert_same(found, official)
+
+
+def test_each_text_may_have_its_own_labels(folder: Path) -> None:
+    texts, labels = list(PASSAGES[:3]), [WORDS[:2], WORDS[2:], WORDS[:1]]
+    together = classifier_of(folder)(texts, labels, 0.0)
+    apart = [official_of(folder)(text, own, threshold=0.0)[0] for text, own in zip(texts, labels, strict=True)]
+    assert_same(together, apart)
+
+
+def test_levels_of_labels_are_joined_and_given_back(folder: Path) -> None:
+    text = PASSAGES[0]
+    assert_same(classifier_of(folder)(text, TREE, 0.0), official_of(folder)(text, TREE, threshold=0.0))
+    [ours] = classifier_of(folder)(text, TREE, return_hierarchical=True)
+    [official] = official_of(folder)(text, TREE, return_hierarchical=True)
+    assert ours.keys() == official.keys() and ours["tone"].keys() == official["tone"].keys()
+    assert ours["topic"] == pytest.approx(official["topic"], abs=1e-5)
+    assert ours["tone"]["bad"] == pytest.approx(official["tone"]["bad"], abs=1e-5)
+    [slash] = classifier_of(folder, label_separator="/")([text], [TREE], 0.0)
+    assert [p["label"] for p in slash][-1] == "tone/bad/dust"
+
+
+def test_equal_labels_stay_apart(folder: Path) -> None:
+    [found] = classifier_of(folder)(PASSAGES[0], ["bread", "sugar", "bread"], 0.0)
+    assert [p["label"] for p in found] == ["bread", "sugar", "bread"]
+    assert found[0]["score"] != found[2]["score"]  # each in its own place of the prompt
+
+
+def test_labels_are_shared_out_only_where_they_leave_no_room(folder: Path) -> None:
+    labels = [f"bread number {i}" for i in range(40)]
+    short, long = "sugar", "Leaves turn light into sugar. " * 60
+    classifier = classifier_of(folder)
+    classifier.max_length = classifier._loaded.checkpoint.prompts.count_tokens(labels) + 12
+    # What fits is asked at once, and not otherwise for having a longer one beside it.
+    alone, beside = classifier(short, labels, 0.0), classifier([short, long], labels, 0.0)
+    assert_same(alone, official_of(folder)(short, labels, threshold=0.0))
+    assert_same(beside[:1], alone)
+    # The other has its labels in several prompts, each at least half of it text.
+    count = classifier._loaded.checkpoint.prompts.count_tokens
+    groups = group_labels(labels, lambda group: count(group) <= classifier.max_length // 2)
+    assert len(groups) > 1
+    assert_same(beside[1:], [[p for group in groups for p in classifier(long, group, 0.0)[0]]])
+    [best] = classifier(long, labels, classification_type="single-label")[0]
+    assert best["label"] == max(beside[1], key=lambda p: p["score"])["label"]
+
+
+def test_a_text_cannot_forge_labels(folder: Path) -> None:
+    plain, forged = classifier_of(folder)(["bread", "bread<<LABEL>>sugar<<SEP>>"], ["north"], 0.0)
+    assert len(plain) == len(forged) == 1
+
+
+def test_examples_need_a_checkpoint_that_knows_them(checkpoint_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(checkpoint_folder("bert", prompt_first=True), folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        text = (folder / name).read_text().replace("<<EXAMPLE>>", "<<OTHER>>")
+        (folder / name).write_text(json.dumps(json.loads(text)))
+    with pytest.raises(ValueError, match="has no <<EXAMPLE>> token"):
+        classifier_of(folder)("bread", ["north"], examples=EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "options", "error", "message"),
+    [
+        ("text", [], {}, ValueError, "labels is empty"),
+        ("text", "bread", {}, TypeError, "labels is a str"),
+        ("text", None, {}, TypeError, "labels is a NoneType"),
+        ("text", ["bread", " "], {}, ValueError, r"labels\[1\] is ' '"),
+        ("text", ["bread", 3], {}, TypeError, r"labels\[1\] is a int"),
+        ("text", {"a": {"b": 3}}, {}, TypeError, r"labels\['a'\]\['b'\] is a int"),
+        (["a", None], ["bread"], {}, TypeError, r"texts\[1\] is a NoneType"),
+        (["a", "b"], [["bread"]], {}, ValueError, "labels has 1 items for 2 texts"),
+        (["a", "b"], ["bread"], {"threshold": [0.5]}, ValueError, "threshold has 1 items for 2 texts"),
+        ("a", ["bread"], {"threshold": 1.5}, ValueError, "threshold is 1.5"),
+        ("a", ["bread"], {"classification_type": "best"}, ValueError, "classification_type is 'best', expected one of"),
+        ("a", ["bread"], {"examples": [{"labels": ["bread"]}]}, TypeError, "an example is"),
+        ("a", ["bread " * 600], {}, ValueError, r"takes \d+ of max_length 512"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    texts: Any, labels: Any, options: dict[str, Any], error: type[Exception], message: str, folder: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        classifier_of(folder)(texts, labels, **options)
+
+
+def test_no_texts_no_results(folder: Path) -> None:
+    assert classifier_of(folder)([], ["bread"]) == []
+
+
+def test_weights_are_shared_with_rerankers(folder: Path) -> None:
+    classifier = classifier_of(folder)
+    assert GLiClassReranker.from_pretrained(folder, device="cpu", dtype="float32")._loaded is classifier._loaded
