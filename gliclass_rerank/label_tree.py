@@ -49,7 +49,7 @@ def nest(tree: LabelTree, scores: Sequence[float]) -> dict[str, Any]:
 
     Args:
         tree: The labels.
-        scores: One for each, in the order of ``flatten``.
+        scores: One for each, in the order of ``flatten``. Of equal labels side by side, the last one's stays.
 
     Example:
         >>> nest({"topic": ["price", "service"], "tone": "calm"}, [0.9, 0.1, 0.5])

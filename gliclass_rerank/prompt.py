@@ -133,13 +133,14 @@ class PromptBuilder:
         """
         joined = bool(task) and self._prompt_first  # task and text are one text then, as in the official prompt
         parts = self._parts(labels, "" if joined else task, examples)
-        taken = len(parts.before) + len(parts.after)
-        room = max_length - taken
-        if room < 1:
+        taken = self.count_tokens(labels, task=task, examples=examples)
+        if taken >= max_length:
+            beside = "query" if len(labels) == 1 and not task and not examples else "labels, task and examples"
             raise ValueError(
-                f"the query takes {taken} of max_length {max_length} tokens and leaves no room for the "
-                "passage. Shorten the query or raise max_length."
+                f"{beside}: what stands around the text takes {taken} of max_length {max_length} tokens and leaves it "
+                "no room. Shorten that or raise max_length."
             )
+        room = max_length - len(parts.before) - len(parts.after)
         return [
             Prompt([*parts.before, *text.ids[:room], *parts.after], len(labels), text.cut or len(text.ids) > room)
             for text in self._encode_texts([f"{task}{text}" for text in texts] if joined else texts, max_length)

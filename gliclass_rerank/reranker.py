@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gliclass_rerank.loading import LoadedModel
     from gliclass_rerank.prompt import Prompt
 
-_MOST_TOGETHER = 8  # queries of one prompt; the embedded model was trained with no more, and ranks worse with them
+_MOST_TOGETHER = 8  # queries and facets of one prompt, where queries share it: the embedded model saw no more
 _BLOCK = 256  # passages tokenised and scored at a time, so that memory stays constant
 
 
@@ -338,7 +338,7 @@ class GLiClassReranker:
         blocks = [distinct[start : start + _BLOCK] for start in range(0, len(distinct), _BLOCK)]
         cut: set[str] = set()
         scores: list[list[float]] = []
-        of_facets: dict[str, list[float]] = {}
+        of_facets: dict[str, list[float]] | None = None
         for group in self._group(queries, facets, together=together):
             rows: dict[str, list[float]] = {}
             build = partial(self._build, [*group, *facets])
@@ -346,9 +346,10 @@ class GLiClassReranker:
                 rows.update(zip(block, self._loaded.scorer.logits(prompts).tolist(), strict=True))
                 cut.update(text for text, prompt in zip(block, prompts, strict=True) if prompt.truncated)
             scores += [[sigmoid(rows[passage][place]) for passage in passages] for place in range(len(group))]
-            # With several groups, the facets' scores are those beside the first.
-            of_facets = of_facets or {text: list(map(sigmoid, row[len(group) :])) for text, row in rows.items()}
-        return scores, [of_facets[passage] for passage in passages], [passage in cut for passage in passages]
+            if of_facets is None:  # with several groups, the facets' scores are those beside the first
+                of_facets = {text: list(map(sigmoid, row[len(group) :])) for text, row in rows.items()}
+        of_passages = [of_facets[passage] for passage in passages] if of_facets else [[] for _ in passages]
+        return scores, of_passages, [passage in cut for passage in passages]
 
     def _group(self, queries: Sequence[str], facets: Sequence[str], *, together: bool) -> list[list[str]]:
         """Which queries share a prompt; labels that share one leave half of it to the passage."""
@@ -360,7 +361,7 @@ class GLiClassReranker:
             )
         return group_labels(
             queries,
-            lambda group: together and len(group) <= _MOST_TOGETHER and count([*group, *facets]) <= room,
+            lambda group: together and len(group) + len(facets) <= _MOST_TOGETHER and count([*group, *facets]) <= room,
         )
 
     def _build(self, labels: Sequence[str], passages: Sequence[str]) -> list[Prompt]:

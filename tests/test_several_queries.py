@@ -70,7 +70,8 @@ def test_equal_sums_of_ranks_keep_the_input_order() -> None:
             row[i] = 1 / {0: of_first, 9: of_last}.get(i, 0) if i in (0, 9) else 1 / next(others)
     order = fuse(rows, "rrf")[1]
     assert order.index(0) == order.index(9) - 1
-    assert fuse([[0.1], [0.1], [0.1]], "mean")[0] == [0.1]
+    first, second = fuse([[0.1, 0.3], [0.2, 0.2], [0.3, 0.1]], "mean")[0]
+    assert first == second
 
 
 def test_several_queries_are_scored_apart_and_fused(embedded: GLiClassReranker) -> None:
@@ -121,6 +122,11 @@ def test_a_query_longer_than_half_a_prompt_stays_alone(folder: Path) -> None:
     reranker = reranker_of(folder, reranker_of(folder)._loaded.checkpoint.prompts.count_tokens([long]) + 20)
     together = reranker.score_matrix(["sugar", long, "north"], ["bread"], together=True)
     np.testing.assert_allclose(together, reranker.score_matrix(["sugar", long, "north"], ["bread"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_no_queries_no_rows(embedded: GLiClassReranker, together: bool) -> None:
+    assert embedded.score_matrix([], PASSAGES, together=together).shape == (0, len(PASSAGES))
 
 
 # Facets
