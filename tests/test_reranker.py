@@ -188,9 +188,9 @@ def test_async_gives_the_same_and_lets_the_loop_run(embedded: GLiClassReranker) 
         def __init__(self) -> None:
             self.__dict__.update(embedded.__dict__)
 
-        def _score(self, *arguments: Any) -> Any:
+        def _score(self, *arguments: Any, **options: Any) -> Any:
             threads.append(threading.get_ident())
-            return super()._score(*arguments)
+            return super()._score(*arguments, **options)
 
     async def both() -> tuple[list[RankedPassage], list[float]]:
         return await asyncio.gather(  # type: ignore[return-value]
