@@ -13,7 +13,7 @@ from gliclass_rerank.grouping import group_labels
 from gliclass_rerank.label_tree import LabelTree, flatten, nest
 from gliclass_rerank.probabilities import sigmoid, softmax
 from gliclass_rerank.reranker import RerankerOptions
-from gliclass_rerank.validation import Dtype, check_texts, check_threshold
+from gliclass_rerank.validation import Dtype, check_choice, check_texts, check_threshold
 
 if TYPE_CHECKING:
     from gliclass_rerank.loading import LoadedModel
@@ -67,7 +67,7 @@ class ZeroShotClassifier:
         classification_type: ClassificationType = "multi-label",
         label_separator: str = ".",
     ) -> None:
-        _check_type(classification_type)
+        check_choice("classification_type", classification_type, get_args(ClassificationType))
         self.options = options
         self.max_length = loaded.choose_length(options.max_length)
         self.classification_type = classification_type
@@ -170,7 +170,7 @@ class ZeroShotClassifier:
         """
         self._loaded.scorer.check_process()
         kind = self.classification_type if classification_type is None else classification_type
-        _check_type(kind)
+        check_choice("classification_type", kind, get_args(ClassificationType))
         texts = [texts] if isinstance(texts, str) else check_texts("texts", texts)
         count = len(texts)
         trees, asked_of = _trees_of(labels, count)
@@ -241,13 +241,6 @@ class ZeroShotClassifier:
 
 def _from_options(cls: type[ZeroShotClassifier], options: dict[str, Any]) -> ZeroShotClassifier:
     return cls.from_pretrained(**options)
-
-
-def _check_type(value: str) -> None:
-    if value not in get_args(ClassificationType):
-        raise ValueError(
-            f"classification_type is {value!r}, expected one of {', '.join(get_args(ClassificationType))}."
-        )
 
 
 def _for_each(values: Any, count: int, name: str, *, one: tuple[type, ...] = ()) -> list[Any]:  # noqa: ANN401

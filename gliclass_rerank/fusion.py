@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 Fusion = Literal["max", "mean", "rrf"]
 
 _RRF_OFFSET = 60  # of Cormack, Clarke and Buettcher, Reciprocal Rank Fusion (2009)
-
-
-def check_fusion(value: str) -> None:
-    """Refuse an unknown way to fuse."""
-    if value not in get_args(Fusion):
-        raise ValueError(f"fusion is {value!r}, expected one of {', '.join(get_args(Fusion))}.")
 
 
 def fuse(scores: Sequence[Sequence[float]], fusion: Fusion) -> tuple[list[float], list[int]]:

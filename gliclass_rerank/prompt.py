@@ -133,7 +133,9 @@ class PromptBuilder:
         """
         joined = bool(task) and self._prompt_first  # task and text are one text then, as in the official prompt
         parts = self._parts(labels, "" if joined else task, examples)
-        taken = self.count_tokens(labels, task=task, examples=examples)
+        taken = len(parts.before) + len(parts.after)
+        if joined:
+            taken += len(self._encode([task], after_control=True)[0])
         if taken >= max_length:
             beside = "query" if len(labels) == 1 and not task and not examples else "labels, task and examples"
             raise ValueError(

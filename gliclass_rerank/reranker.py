@@ -10,13 +10,21 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from gliclass_rerank.ahead import ahead
-from gliclass_rerank.fusion import Fusion, check_fusion, fuse
+from gliclass_rerank.fusion import Fusion, fuse
 from gliclass_rerank.grouping import group_labels
 from gliclass_rerank.probabilities import sigmoid
-from gliclass_rerank.validation import Dtype, check_count, check_queries, check_query, check_texts, check_threshold
+from gliclass_rerank.validation import (
+    Dtype,
+    check_choice,
+    check_count,
+    check_queries,
+    check_query,
+    check_texts,
+    check_threshold,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,7 +209,7 @@ class GLiClassReranker:
         """
         check_count("top_k", top_k)
         check_threshold("threshold", threshold)
-        check_fusion(fusion)
+        check_choice("fusion", fusion, get_args(Fusion))
         queries = check_queries("query", query)
         if not queries:
             raise ValueError("query is empty, expected a str or at least one.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Literal, get_args
 
@@ -32,8 +32,13 @@ def check_threshold(name: str, value: float | None) -> None:
 
 def check_dtype(value: str) -> None:
     """Refuse an unknown precision."""
-    if value not in get_args(Dtype):
-        raise ValueError(f"dtype is {value!r}, expected one of {', '.join(get_args(Dtype))}.")
+    check_choice("dtype", value, get_args(Dtype))
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse what is none of some words."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}.")
 
 
 def check_query(name: str, query: str) -> None:

@@ -1,7 +1,7 @@
 """Where an answer stands: a second thing to learn beside the score.
 
 A target says only that a passage answers a question. Where the answer's words are known, their
-place says why, which teaches the encoder to read far sooner. What is learned for it beside the
+place says why. What is learned for it beside the
 network is dropped when training is over.
 """
 
@@ -101,11 +101,13 @@ def answers_loss(
     rest = iter(zip(sequences, found, strict=True))
     for group in groups:
         own = list(islice(rest, len(group.passages)))
+        if group.answers is None:
+            continue
         texts = [(sequence.ids, prompts.place_of_text(sequence.ids)) for sequence, _ in own]
-        for q in range(len(group.questions)) if group.answers else ():
+        for q in range(len(group.questions)):
             marked = [
                 mark
-                for (ids, text), row in zip(texts, group.answers or (), strict=True)
+                for (ids, text), row in zip(texts, group.answers, strict=True)
                 for mark in mark_answers(ids[text], [i for words in row[q] for i in prompts.words_inside(words)])
             ]
             logits = torch.cat([rows[q, text] for (_, rows), (_, text) in zip(own, texts, strict=True)])
