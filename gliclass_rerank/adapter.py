@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
-from gliclass_rerank.reranker import GLiClassReranker, RankedPassage, RerankerOptions
-from gliclass_rerank.validation import Dtype, check_count, check_dtype, check_query, check_texts, check_threshold
+from gliclass_rerank.fusion import Fusion
+from gliclass_rerank.options import LongPassages, RerankerOptions
+from gliclass_rerank.reranker import GLiClassReranker, RankedPassage
+from gliclass_rerank.validation import (
+    Dtype,
+    check_choice,
+    check_count,
+    check_dtype,
+    check_facets,
+    check_queries,
+    check_texts,
+    check_threshold,
+)
+
+Facets = list[str] | dict[str, float]
+
+_FACETS, _SPAN = "relevance_facets", "relevance_span"  # in the metadata
 
 
 def require_framework(module: str, extra: str) -> None:
@@ -33,6 +48,32 @@ def require_framework(module: str, extra: str) -> None:
         raise ImportError(f"{module} is not installed: pip install 'gliclass-rerank[{extra}]'.")
 
 
+def with_findings(metadata: Mapping[str, Any], hit: RankedPassage, text: slice) -> dict[str, Any]:
+    """A copy of a document's metadata with what was found in it beside its score.
+
+    Args:
+        metadata: The document's; the place of an earlier reranking's best window is dropped.
+        hit: The ranked passage.
+        text: Which of the characters that were ranked are the document's own.
+
+    Returns:
+        It has "relevance_facets", a dict, where there are any; and of what was read in windows
+        "relevance_span", where in the document's own text the best one begins and ends.
+
+    Example:
+        >>> with_findings({}, RankedPassage(0, 0.9, "title: a long text", False, span=(7, 13)), slice(7, 18))
+        {'relevance_span': [0, 6]}
+    """
+    found = {key: value for key, value in metadata.items() if key != _SPAN}
+    if hit.facets:
+        found[_FACETS] = dict(hit.facets)
+    if hit.span is not None:
+        start, end = (min(max(place, text.start), text.stop) - text.start for place in hit.span)
+        if start < end:
+            found[_SPAN] = [start, end]
+    return found
+
+
 class LazyReranker:
     """A reranker that is loaded when it is first needed. Threads may share one; pickling leaves the weights out.
 
@@ -42,11 +83,15 @@ class LazyReranker:
         device: See ``GLiClassReranker.from_pretrained``.
         dtype: See there.
         max_length: See there.
+        long_passages: See there.
         revision: See there.
+        fusion: See ``GLiClassReranker.rank``.
+        together: See there.
+        facets: See there.
 
     Raises:
         TypeError: ``model`` or ``max_length`` is of another type.
-        ValueError: ``dtype`` or ``max_length`` cannot be had, or an option comes with a ready reranker.
+        ValueError: An option cannot be had, or one of the model's comes with a ready reranker.
 
     Example:
         >>> LazyReranker(device="cpu").rank("tea", ["Rain falls.", "Tea is brewed."], top_k=1)[0].index
@@ -60,14 +105,21 @@ class LazyReranker:
         device: str | None = None,
         dtype: Dtype = "auto",
         max_length: int | None = None,
+        long_passages: LongPassages = "truncate",
         revision: str | None = None,
+        fusion: Fusion = "max",
+        together: bool = False,
+        facets: Facets | None = None,
     ) -> None:
+        check_choice("fusion", fusion, get_args(Fusion))
+        check_facets(facets or ())
+        self._labels: dict[str, Any] = {"fusion": fusion, "together": together, "facets": facets or ()}
         self._ready: GLiClassReranker | None = None
         if isinstance(model, GLiClassReranker):
-            if (device, dtype, max_length, revision) != (None, "auto", None, None):
+            if (device, dtype, max_length, long_passages, revision) != (None, "auto", None, "truncate", None):
                 raise ValueError(
-                    "model is a ready GLiClassReranker, so device, dtype, max_length and revision are its own. "
-                    "Give them to GLiClassReranker.from_pretrained instead."
+                    "model is a ready GLiClassReranker, so device, dtype, max_length, long_passages and revision are "
+                    "its own. Give them to GLiClassReranker.from_pretrained instead."
                 )
             self._ready = model
             self.options = model.options
@@ -78,8 +130,9 @@ class LazyReranker:
             )
         check_dtype(dtype)
         check_count("max_length", max_length)
+        check_choice("long_passages", long_passages, get_args(LongPassages))
         name = None if model is None else os.fspath(model)
-        self.options = RerankerOptions(name, device, dtype, max_length, revision)
+        self.options = RerankerOptions(name, device, dtype, max_length, revision, long_passages)
 
     def load(self, get_token: Callable[[], str | None] = lambda: None) -> GLiClassReranker:
         """The reranker, loaded now if it was not before.
@@ -97,14 +150,23 @@ class LazyReranker:
         return self._ready
 
     def rank(
-        self, query: str, texts: Iterable[str], *, top_k: int | None = None, threshold: float | None = None
+        self,
+        query: str | Iterable[str],
+        texts: Iterable[str],
+        *,
+        top_k: int | None = None,
+        threshold: float | None = None,
     ) -> list[RankedPassage]:
         """``GLiClassReranker.rank``, but for no texts nothing is loaded."""
         check_count("top_k", top_k)
         check_threshold("threshold", threshold)
-        check_query("query", query)
+        queries = check_queries("query", query)
+        if not queries:
+            raise ValueError("query is empty, expected a str or at least one.")
         passages = check_texts("texts", texts)
-        return self.load().rank(query, passages, top_k=top_k, threshold=threshold) if passages else []
+        if not passages:
+            return []
+        return self.load().rank(queries, passages, top_k=top_k, threshold=threshold, **self._labels)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"options": self.options, "_ready": None}
+        return {"options": self.options, "_labels": self._labels, "_ready": None}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, get_args
 
 from gliclass_rerank.grouping import group_labels
 from gliclass_rerank.label_tree import LabelTree, flatten, nest
+from gliclass_rerank.options import ModelOptions
 from gliclass_rerank.probabilities import sigmoid, softmax
-from gliclass_rerank.reranker import RerankerOptions
 from gliclass_rerank.validation import Dtype, check_choice, check_texts, check_threshold
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class ZeroShotClassifier:
     def __init__(
         self,
         loaded: LoadedModel,
-        options: RerankerOptions,
+        options: ModelOptions,
         *,
         classification_type: ClassificationType = "multi-label",
         label_separator: str = ".",
@@ -115,7 +115,7 @@ class ZeroShotClassifier:
 
         name = None if model is None else os.fspath(model)
         loaded = load_model(name, revision=revision, token=token, device=device, dtype=dtype)
-        options = RerankerOptions(name, None if device is None else str(device), dtype, max_length, revision)
+        options = ModelOptions(name, None if device is None else str(device), dtype, max_length, revision)
         return cls(loaded, options, classification_type=classification_type, label_separator=label_separator)
 
     def __reduce__(self) -> tuple[Any, ...]:

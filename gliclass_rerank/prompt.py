@@ -9,6 +9,7 @@ changed after it is built, so threads can share it.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from array import array
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tokenizers import Tokenizer
 
 from gliclass_rerank.token_cache import Encoded, TokenCache, key_of
+from gliclass_rerank.windows import Span, part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 LABEL_TOKEN = "<<LABEL>>"
 TEXT_TOKEN = "<<SEP>>"  # stands between labels and text; the official config calls it the text token
 EXAMPLE_TOKEN = "<<EXAMPLE>>"
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # Ordinary texts on which the joined ids must equal the plain tokenizer's when a model is loaded.
 _PROBES = (
@@ -42,6 +46,8 @@ _UNCERTAIN_TOKENS = 128
 # Beyond this many characters nothing is read even if the sequence is not full (endless blanks).
 _MAX_CHARACTERS = 1 << 19
 _CACHED_TOKENS = 1 << 21  # 9 MB
+# Where windows are wanted all of a text is tokenised, in slices of so many characters: places of tokens take memory.
+_SLICE = 1 << 16
 _MOST_CACHED_CHARACTERS = 1 << 16  # to look up a longer text takes longer than to read its beginning
 
 
@@ -158,6 +164,38 @@ class PromptBuilder:
         """
         parts = self._parts(labels, task, examples)
         return len(parts.before) + len(parts.after)
+
+    def windows(self, texts: Sequence[str], max_length: int, *, room: int, size: int) -> list[list[Span]]:
+        """Part texts that do not fit into windows.
+
+        Args:
+            texts: The texts.
+            max_length: Tokens of a sequence.
+            room: Tokens of it that are left for a text.
+            size: Tokens of a window, at most ``room``.
+
+        Returns:
+            For each text the places of its windows; all of it where it fits.
+        """
+        found = self._encode_texts(texts, max_length)
+        return [
+            part(text, self._places(text), size) if encoded.cut or len(encoded.ids) > room else [(0, len(text))]
+            for text, encoded in zip(texts, found, strict=True)
+        ]
+
+    def _places(self, text: str) -> list[Span]:
+        """Where the tokens of a text stand; nearly, at the seams of very long ones."""
+        text = _SURROGATE.sub("\ufffd", text)  # one for one, so that places are those of the text
+        places: list[Span] = []
+        start = 0
+        while start < len(text):
+            end = start + _SLICE
+            blank = text.rfind(" ", start + 1, end) if end < len(text) else -1
+            end = blank if blank > 0 else min(end, len(text))
+            [encoding] = self._clone.encode_batch([text[start:end]], add_special_tokens=False)
+            places += [(start + first, start + last) for first, last in encoding.offsets]
+            start = end
+        return places
 
     def place_of_text(self, ids: Sequence[int]) -> slice:
         """Where the text stands in a sequence.

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 from gliclass_rerank.ahead import ahead
 from gliclass_rerank.fusion import Fusion, fuse
 from gliclass_rerank.grouping import group_labels
+from gliclass_rerank.options import LongPassages, RerankerOptions
 from gliclass_rerank.probabilities import sigmoid
 from gliclass_rerank.validation import (
     Dtype,
     check_choice,
     check_count,
+    check_facets,
     check_queries,
     check_query,
     check_texts,
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
 
     from gliclass_rerank.loading import LoadedModel
     from gliclass_rerank.prompt import Prompt
+    from gliclass_rerank.windows import Span
 
 _MOST_TOGETHER = 8  # queries and facets of one prompt, where queries share it: the embedded model saw no more
+_WINDOW = 192  # tokens: about as long as the passages that the embedded model was trained on
 _BLOCK = 256  # passages tokenised and scored at a time, so that memory stays constant
 
 
@@ -47,8 +51,10 @@ class RankedPassage:
         text: The passage as it was given.
         truncated: Whether the model read only its beginning, since max_length has no room for all of
             it beside the query (and what else is in the prompt).
+        span: Of a passage that was read in windows, where the best one stands: ``text[start:end]``,
+            which on its own has the same score. None where all was read at once.
         facets: How well each facet that was asked for fits it, in [0, 1]; with several queries, beside
-            the first of them.
+            the first of them. Of windows the best one counts, for each facet.
 
     Example:
         >>> RankedPassage(index=2, score=0.93, text="a passage", truncated=False).score
@@ -59,32 +65,18 @@ class RankedPassage:
     score: float
     text: str
     truncated: bool
+    span: Span | None = None
     facets: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
-class RerankerOptions:
-    """What a reranker was made from: plain values that make an equal one, here or in another process.
+class _Found:
+    """What the model found in one passage: a score for each query and for each facet."""
 
-    Attributes:
-        model: A hub name or a local folder, as it was given; None for the model inside this package.
-        device: "cpu", "cuda", "cuda:1" or "mps"; None for the first of CUDA, MPS and CPU that is there.
-        dtype: "auto" for bf16 where the hardware runs it fast and fp32 elsewhere; or "float32",
-            "bfloat16", "float16".
-        max_length: Tokens per sequence, query and passage together; None for the smallest of the
-            encoder's positions, the tokenizer's limit and 1024.
-        revision: Branch, tag or commit on the hub.
-
-    Example:
-        >>> RerankerOptions(device="cpu").dtype
-        'auto'
-    """
-
-    model: str | None = None
-    device: str | None = None
-    dtype: Dtype = "auto"
-    max_length: int | None = None
-    revision: str | None = None
+    scores: list[float]
+    facets: list[float]
+    truncated: bool
+    span: Span | None
 
 
 class GLiClassReranker:
@@ -99,12 +91,14 @@ class GLiClassReranker:
         options: What it was made from.
 
     Raises:
-        ValueError: ``max_length`` is not positive or more than the encoder can tell apart.
+        ValueError: ``max_length`` is not positive or more than the encoder can tell apart, or
+            ``long_passages`` unknown.
     """
 
     def __init__(self, loaded: LoadedModel, options: RerankerOptions) -> None:
         self.name = loaded.checkpoint.name
         self.options = options
+        check_choice("long_passages", options.long_passages, get_args(LongPassages))
         self.max_length = loaded.choose_length(options.max_length)
         self._loaded = loaded
 
@@ -116,6 +110,7 @@ class GLiClassReranker:
         device: str | None = None,
         dtype: Dtype = "auto",
         max_length: int | None = None,
+        long_passages: LongPassages = "truncate",
         revision: str | None = None,
         token: str | None = None,
     ) -> GLiClassReranker:
@@ -129,12 +124,14 @@ class GLiClassReranker:
                 "float32", "bfloat16", "float16".
             max_length: Tokens per sequence, query and passage together; None for the smallest of
                 the encoder's positions, the tokenizer's limit and 1024.
+            long_passages: What becomes of a passage that does not fit: "truncate" cuts it; "windows"
+                scores overlapping parts of up to 192 tokens, of which the best counts.
             revision: Branch, tag or commit on the hub.
             token: Access token for the hub; it is not kept.
 
         Raises:
             CheckpointError: The checkpoint cannot be found or used (a ValueError).
-            ValueError: Device, dtype or max_length cannot be had.
+            ValueError: Device, dtype, max_length or long_passages cannot be had.
 
         Example:
             >>> GLiClassReranker.from_pretrained(device="cpu").max_length
@@ -145,7 +142,7 @@ class GLiClassReranker:
         name = None if model is None else os.fspath(model)
         loaded = load_model(name, revision=revision, token=token, device=device, dtype=dtype)
         where = None if device is None else str(device)  # a torch.device is fine too
-        return cls(loaded, RerankerOptions(name, where, dtype, max_length, revision))
+        return cls(loaded, RerankerOptions(name, where, dtype, max_length, revision, long_passages))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_options, (type(self), self.options)
@@ -170,7 +167,7 @@ class GLiClassReranker:
         threshold: float | None = None,
         fusion: Fusion = "max",
         together: bool = False,
-        facets: Iterable[str] = (),
+        facets: Iterable[str] | Mapping[str, float] = (),
     ) -> list[RankedPassage]:
         """Sort passages by how well they answer a query, or several.
 
@@ -186,7 +183,8 @@ class GLiClassReranker:
                 one query where passages are long. Scores then move with their companions, so a
                 threshold for single queries does not carry over, and passages have less room.
             facets: Other things to know of each passage ("is about prices"), scored in the same
-                pass as the query, which moves its score likewise.
+                pass as the query, which moves its score likewise; or a dict from each to the lowest
+                score with which a passage is kept.
 
         Returns:
             Passages by falling score ("rrf": by falling fused rank); equal ones in input order.
@@ -213,16 +211,19 @@ class GLiClassReranker:
         queries = check_queries("query", query)
         if not queries:
             raise ValueError("query is empty, expected a str or at least one.")
-        facets = list(dict.fromkeys(check_queries("facets", check_texts("facets", facets))))
+        lowest = check_facets(facets)
         passages = check_texts("passages", passages)
-        rows, of_facets, truncated = self._score(queries, passages, facets, together=together)
-        scores, order = fuse(rows, fusion)
-        ranked = (
-            RankedPassage(i, scores[i], passages[i], truncated[i], dict(zip(facets, of_facets[i], strict=True)))
-            for i in order
-            if threshold is None or scores[i] >= threshold
-        )
-        return list(ranked)[:top_k]
+        found = self._score(queries, passages, list(lowest), together=together)
+        scores, order = fuse([[of_one.scores[i] for of_one in found] for i in range(len(queries))], fusion)
+        ranked = []
+        for i in order:
+            of_facets = dict(zip(lowest, found[i].facets, strict=True))
+            deserved = all(score >= lowest[facet] for facet, score in of_facets.items())
+            if deserved and (threshold is None or scores[i] >= threshold):
+                ranked.append(
+                    RankedPassage(i, scores[i], passages[i], found[i].truncated, found[i].span, facets=of_facets)
+                )
+        return ranked[:top_k]
 
     def score(self, query: str, passages: Iterable[str]) -> list[float]:
         """Score passages against a query.
@@ -245,8 +246,7 @@ class GLiClassReranker:
             True
         """
         check_query("query", query)
-        [scores], _, _ = self._score([query], check_texts("passages", passages))
-        return scores
+        return [found.scores[0] for found in self._score([query], check_texts("passages", passages))]
 
     def score_matrix(
         self, queries: Iterable[str], passages: Iterable[str], *, together: bool = False
@@ -275,8 +275,9 @@ class GLiClassReranker:
         import numpy as np
 
         queries, passages = check_queries("queries", check_texts("queries", queries)), check_texts("passages", passages)
-        scores, _, _ = self._score(queries, passages, together=together)
-        return np.array(scores, dtype=np.float32).reshape(len(queries), len(passages))
+        found = self._score(queries, passages, together=together)
+        by_passage = np.array([of_one.scores for of_one in found], dtype=np.float32)
+        return by_passage.reshape(len(passages), len(queries)).T
 
     async def arank(
         self,
@@ -287,7 +288,7 @@ class GLiClassReranker:
         threshold: float | None = None,
         fusion: Fusion = "max",
         together: bool = False,
-        facets: Iterable[str] = (),
+        facets: Iterable[str] | Mapping[str, float] = (),
     ) -> list[RankedPassage]:
         """``rank`` in a worker thread: the event loop goes on meanwhile.
 
@@ -338,26 +339,47 @@ class GLiClassReranker:
 
     def _score(
         self, queries: Sequence[str], passages: Sequence[str], facets: Sequence[str] = (), *, together: bool = False
-    ) -> tuple[list[list[float]], list[list[float]], list[bool]]:
-        """Scores by query and passage; by passage and facet; and which passages were cut for at least one query."""
+    ) -> list[_Found]:
+        """What is found in each passage."""
         self._loaded.scorer.check_process()  # before anything that a thread of the first process may have locked
+        groups = self._group(queries, facets, together=together)
+        windows = self._windows(passages, [[*group, *facets] for group in groups])
         # Each text once: duplicates cost nothing, and their scores are equal to the last bit.
-        distinct = list(dict.fromkeys(passages))
-        blocks = [distinct[start : start + _BLOCK] for start in range(0, len(distinct), _BLOCK)]
+        texts = list(dict.fromkeys(text[start:end] for text, spans in windows.items() for start, end in spans))
+        blocks = [texts[start : start + _BLOCK] for start in range(0, len(texts), _BLOCK)]
+        rows: dict[str, list[float]] = {text: [] for text in texts}  # of all queries
+        of_facets: dict[str, list[float]] = {}
         cut: set[str] = set()
-        scores: list[list[float]] = []
-        of_facets: dict[str, list[float]] | None = None
-        for group in self._group(queries, facets, together=together):
-            rows: dict[str, list[float]] = {}
+        for group in groups:
             build = partial(self._build, [*group, *facets])
             for block, prompts in zip(blocks, ahead(build, blocks), strict=True):
-                rows.update(zip(block, self._loaded.scorer.logits(prompts).tolist(), strict=True))
-                cut.update(text for text, prompt in zip(block, prompts, strict=True) if prompt.truncated)
-            scores += [[sigmoid(rows[passage][place]) for passage in passages] for place in range(len(group))]
-            if of_facets is None:  # with several groups, the facets' scores are those beside the first
-                of_facets = {text: list(map(sigmoid, row[len(group) :])) for text, row in rows.items()}
-        of_passages = [of_facets[passage] for passage in passages] if of_facets else [[] for _ in passages]
-        return scores, of_passages, [passage in cut for passage in passages]
+                logits = self._loaded.scorer.logits(prompts).tolist()
+                for text, prompt, row in zip(block, prompts, logits, strict=True):
+                    rows[text] += row[: len(group)]
+                    of_facets.setdefault(text, row[len(group) :])  # beside the first queries
+                    if prompt.truncated:
+                        cut.add(text)
+        found: dict[str, _Found] = {}
+        for passage, spans in windows.items():
+            parts = [passage[start:end] for start, end in spans]
+            best = max(range(len(parts)), key=lambda i: max(rows[parts[i]], default=0.0))
+            found[passage] = _Found(
+                _best([rows[text] for text in parts]),
+                _best([of_facets.get(text, []) for text in parts]),
+                truncated=len(parts) == 1 and passage in cut,
+                span=None if len(parts) == 1 else spans[best],
+            )
+        return [found[passage] for passage in passages]
+
+    def _windows(self, passages: Sequence[str], prompts: Sequence[Sequence[str]]) -> dict[str, list[Span]]:
+        """Which parts of each passage are read beside the labels of some prompts: of most, all at once."""
+        distinct = list(dict.fromkeys(passages))
+        if self.options.long_passages == "truncate":
+            return {passage: [(0, len(passage))] for passage in distinct}
+        builder = self._loaded.checkpoint.prompts
+        room = self.max_length - max(map(builder.count_tokens, prompts), default=0)
+        spans = builder.windows(distinct, self.max_length, room=room, size=max(1, min(_WINDOW, room)))
+        return dict(zip(distinct, spans, strict=True))
 
     def _group(self, queries: Sequence[str], facets: Sequence[str], *, together: bool) -> list[list[str]]:
         """Which queries share a prompt; labels that share one leave half of it to the passage."""
@@ -374,6 +396,11 @@ class GLiClassReranker:
 
     def _build(self, labels: Sequence[str], passages: Sequence[str]) -> list[Prompt]:
         return self._loaded.checkpoint.prompts.build(labels, passages, self.max_length)
+
+
+def _best(rows: Sequence[Sequence[float]]) -> list[float]:
+    """The highest logit of each label in some windows, as scores."""
+    return [sigmoid(max(of_label)) for of_label in zip(*rows, strict=True)]
 
 
 def _from_options(cls: type[GLiClassReranker], options: RerankerOptions) -> GLiClassReranker:

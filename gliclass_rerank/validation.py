@@ -63,6 +63,16 @@ def check_queries(name: str, queries: str | Iterable[str]) -> list[str]:
     return queries
 
 
+def check_facets(facets: Iterable[str] | Mapping[str, float]) -> dict[str, float]:
+    """Make a dict from facets to the lowest scores with which a passage is kept: 0 where none is given."""
+    if isinstance(facets, Mapping):
+        for facet, lowest in facets.items():
+            check_query("a facet", facet)
+            check_threshold(f"facets[{facet!r}]", lowest)
+        return {facet: lowest or 0.0 for facet, lowest in facets.items()}
+    return dict.fromkeys(check_queries("facets", check_texts("facets", facets)), 0.0)
+
+
 def check_texts(name: str, texts: Iterable[str]) -> list[str]:
     """Make a list of texts; refuse a single str, and an item that is no str by its index."""
     if isinstance(texts, (str, bytes, bytearray)):

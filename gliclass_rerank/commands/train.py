@@ -57,6 +57,12 @@ def train(
     ] = 1.0,
     freeze_embeddings: Annotated[bool, typer.Option(help="Train all but the tokens' embeddings: faster.")] = False,
     teacher: Annotated[str | None, typer.Option(help="Sentence encoder or checkpoint to learn from too.")] = None,
+    teacher_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the order to learn, where the answer is known.")
+    ] = 0.1,
+    company: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of groups with several questions, to score such together.")
+    ] = 0.15,
     mine_every: Annotated[int, typer.Option(min=0, help="Steps between minings of hard negatives; 0: none.")] = 0,
     held_out: Annotated[
         int | None,
@@ -89,6 +95,8 @@ def train(
             focal_alpha=focal_alpha,
             focal_gamma=focal_gamma,
             answer_weight=answer_weight,
+            teacher_share=teacher_share,
+            company=company,
             freeze_embeddings=freeze_embeddings,
             mine_every=mine_every,
             save_every=save_every,

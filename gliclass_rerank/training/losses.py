@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 _SHARPNESS = 50.0  # of a sentence encoder's cosines, which lie close together
-_TEACHER_SHARE = 0.3  # where the answer is known; the teacher alone is right less often
+_TEACHER_SHARE = 0.1
 _PAIRS_WEIGHT = 2.0  # makes the focal loss with alpha 0.5 and gamma 0 plain cross-entropy
 
 
@@ -38,7 +38,9 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.5, gamma: float
     return (weights * missed.clamp(min=1e-8) ** gamma * losses).mean()
 
 
-def list_loss(logits: Tensor, targets: Tensor, taught: Tensor | None = None) -> Tensor:
+def list_loss(
+    logits: Tensor, targets: Tensor, taught: Tensor | None = None, teacher_share: float = _TEACHER_SHARE
+) -> Tensor:
     """Cross-entropy over each question's passages: do those that answer stand in front?
 
     Args:
@@ -46,6 +48,7 @@ def list_loss(logits: Tensor, targets: Tensor, taught: Tensor | None = None) -> 
         targets: The same shape, 1 where the passage answers the question.
         taught: The same shape: a teacher's distribution over each question's passages. What is
             wanted is then mostly the targets, and the teacher alone where no passage answers.
+        teacher_share: Of what is wanted where a passage answers, in [0, 1]; the teacher is right less often.
 
     Returns:
         The mean over questions, a scalar; without a teacher, over those that a passage answers.
@@ -58,7 +61,7 @@ def list_loss(logits: Tensor, targets: Tensor, taught: Tensor | None = None) -> 
     answered = targets.sum(0) > 0
     wanted = targets / targets.sum(0).clamp(min=1)
     if taught is not None:
-        wanted = wanted.lerp(taught, _TEACHER_SHARE).where(answered, taught)
+        wanted = wanted.lerp(taught, teacher_share).where(answered, taught)
         answered = torch.ones_like(answered)
     if len(logits) == 1 or not answered.any():
         return logits.sum() * 0  # nothing to order
@@ -66,7 +69,13 @@ def list_loss(logits: Tensor, targets: Tensor, taught: Tensor | None = None) -> 
 
 
 def group_loss(
-    logits: Tensor, targets: Tensor, taught: Tensor | None = None, *, alpha: float = 0.5, gamma: float = 0.0
+    logits: Tensor,
+    targets: Tensor,
+    taught: Tensor | None = None,
+    *,
+    teacher_share: float = _TEACHER_SHARE,
+    alpha: float = 0.5,
+    gamma: float = 0.0,
 ) -> Tensor:
     """The focal loss over all pairs of a group plus the list loss.
 
@@ -74,13 +83,15 @@ def group_loss(
         logits: (passages, questions) of one group.
         targets: The same shape.
         taught: See ``list_loss``.
+        teacher_share: See ``list_loss``.
         alpha: See ``focal_loss``.
         gamma: See ``focal_loss``.
 
     Returns:
         A scalar.
     """
-    return _PAIRS_WEIGHT * focal_loss(logits, targets, alpha, gamma) + list_loss(logits, targets, taught)
+    pairs, order = focal_loss(logits, targets, alpha, gamma), list_loss(logits, targets, taught, teacher_share)
+    return _PAIRS_WEIGHT * pairs + order
 
 
 def taught_by_cosines(cosines: Tensor) -> Tensor:

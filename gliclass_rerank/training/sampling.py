@@ -20,7 +20,7 @@ from gliclass_rerank.training.teacher import Teacher
 _PASSAGES = 6  # of a group at most, a near miss aside
 _HARD = 4  # of them hard negatives
 _MOST_QUESTIONS = 8  # of a group
-_IN_COMPANY = 2 / 3  # of the groups around a question hold more of them
+_COMPANY = 0.15
 _FEWEST_COMPANIONS = 2
 _STRANGERS = 2  # questions of any passage that may be among the companions
 _FEWEST_WORDS, _MOST_WORDS = 30, 150  # of a crop
@@ -61,7 +61,7 @@ class Group:
 class GroupSampler:
     """Draws groups from training data; the same group for the same seed and number.
 
-    A group of a question: a third of them hold it alone, the way the model is used; the others have
+    A group of a question: most hold it alone, the way the model is used; the others have
     up to eight questions, mostly three or more, which cost little more than one. The passages are one that answers it,
     four hard negatives, and a sibling from the same title or any passage. Where the answers' words
     are known, passages are cropped, and to half of the groups comes a near miss: a stretch of the
@@ -73,6 +73,7 @@ class GroupSampler:
         data: What to draw from.
         negatives: Made from the same data.
         teacher: Its vectors are in the data's order.
+        company: Share of the groups around a question that hold others too, in [0, 1].
         seed: Decides everything that is drawn.
 
     Example:
@@ -84,9 +85,15 @@ class GroupSampler:
     """
 
     def __init__(
-        self, data: TrainingData, negatives: HardNegatives, teacher: Teacher | None = None, *, seed: int = 0
+        self,
+        data: TrainingData,
+        negatives: HardNegatives,
+        teacher: Teacher | None = None,
+        *,
+        company: float = _COMPANY,
+        seed: int = 0,
     ) -> None:
-        self._data, self._negatives, self._teacher, self._seed = data, negatives, teacher, seed
+        self._data, self._negatives, self._teacher, self._company, self._seed = data, negatives, teacher, company, seed
         self._by_passage: dict[int, list[int]] = defaultdict(list)
         for i, question in enumerate(data.questions):
             for position in question.passages:
@@ -123,7 +130,7 @@ class GroupSampler:
         first = self._data.questions[number]
         answering = rng.choice(first.passages)
         chosen = [answering, *self._negatives.draw(number, _HARD, _PASSAGES - 1, rng)]
-        numbers = [number, *self._companions(number, chosen, rng)] if rng.random() < _IN_COMPANY else [number]
+        numbers = [number, *self._companions(number, chosen, rng)] if rng.random() < self._company else [number]
         questions = [self._data.questions[i] for i in numbers]
         while len(questions) > 1 and sum(len(q.text.split()) for q in questions) > _QUESTION_WORDS:
             questions.pop()

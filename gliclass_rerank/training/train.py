@@ -112,7 +112,7 @@ def train(
     GroupTrainer(
         adapted or network,
         PromptBuilder(tokenizer, prompt_first=network.config.prompt_first),
-        GroupSampler(data, negatives, vectors, seed=settings.seed),
+        GroupSampler(data, negatives, vectors, company=settings.company, seed=settings.seed),
         output,
         settings,
         negatives=negatives,

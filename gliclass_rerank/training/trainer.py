@@ -54,6 +54,9 @@ class TrainingSettings:
         focal_gamma: How far easy pairs count less in it.
         answer_weight: Of the loss by which the model learns where the answers stand, if their words
             are known, beside the loss of the scores; 0 for none.
+        teacher_share: Of what the list loss wants where the answer is known, in [0, 1].
+        company: Share of the groups around a question that hold others too, in [0, 1]: the model then
+            learns to score several queries at a time.
         freeze_embeddings: Whether the tokens' embeddings stay as they are, which saves a tenth of the time.
         mine_every: Steps after which the model mines hard negatives for coming groups; 0 for never.
         save_every: Steps after which the state is saved and the dev questions are measured.
@@ -68,6 +71,8 @@ class TrainingSettings:
     focal_alpha: float | None = None
     focal_gamma: float = 0.0
     answer_weight: float = 1.0
+    teacher_share: float = 0.1
+    company: float = 0.15
     freeze_embeddings: bool = False
     mine_every: int = 0
     save_every: int = 250
@@ -179,9 +184,13 @@ class GroupTrainer(Trainer):
         alone = self.state.global_step < self.args.warmup_steps
         # No dropout: few questions are seen twice, and on a CPU it takes 40 % of the time.
         logits, found = _forward(model.eval(), sequences, self.args.device, finder_alone=alone)
-        alpha = 0.5 if self._settings.focal_alpha is None else self._settings.focal_alpha
+        options = {
+            "teacher_share": self._settings.teacher_share,
+            "alpha": 0.5 if self._settings.focal_alpha is None else self._settings.focal_alpha,
+            "gamma": self._settings.focal_gamma,
+        }
         losses = [
-            group_loss(rows, rows.new_tensor(group.targets), wanted, alpha=alpha, gamma=self._settings.focal_gamma)
+            group_loss(rows, rows.new_tensor(group.targets), wanted, **options)
             for group, rows, wanted in zip(groups, _by_group(logits, groups), self._taught(groups), strict=True)
         ]
         loss = torch.stack(losses).mean()

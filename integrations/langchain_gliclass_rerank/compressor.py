@@ -13,7 +13,9 @@ from pydantic import ConfigDict, PrivateAttr, model_validator
 from typing_extensions import override
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.adapter import LazyReranker
+from gliclass_rerank.adapter import Facets, LazyReranker, with_findings
+from gliclass_rerank.fusion import Fusion
+from gliclass_rerank.options import LongPassages
 from gliclass_rerank.validation import Dtype, check_count, check_threshold
 
 
@@ -21,8 +23,10 @@ class GLiClassRerank(BaseDocumentCompressor):
     """Keeps the documents that answer the query best, for instance in a ``ContextualCompressionRetriever``.
 
     Each document comes back as a copy with its score in ``metadata["relevance_score"]``, best
-    first. The model is loaded at first use; compressors of the same checkpoint share its weights,
-    so instead of changing options, which are fixed, make another compressor.
+    first; with facets' scores in ``metadata["relevance_facets"]``, and where a long one was read in
+    windows the best one's first and last character in ``metadata["relevance_span"]``. The model is
+    loaded at first use; compressors of the same checkpoint share its weights, so instead of
+    changing options, which are fixed, make another compressor.
 
     Args:
         model: A hub name, a local folder, a ready ``GLiClassReranker``, or None for the model
@@ -32,7 +36,12 @@ class GLiClassRerank(BaseDocumentCompressor):
         device: "cpu", "cuda", "cuda:1" or "mps"; None for the best there is.
         dtype: "auto", "float32", "bfloat16" or "float16".
         max_length: Tokens of query and document together; None for the checkpoint's own value.
+        long_passages: "truncate" cuts documents that do not fit; "windows" scores overlapping parts,
+            of which the best counts.
         revision: Branch, tag or commit on the hub.
+        fusion: What the scores of several queries become: "max", "mean" or "rrf".
+        together: Whether several queries share a forward pass, which is faster and moves scores.
+        facets: Other things to know of each document; or a dict from each to the lowest score to keep.
 
     Raises:
         TypeError: An option is of another type.
@@ -53,7 +62,11 @@ class GLiClassRerank(BaseDocumentCompressor):
     device: str | None = None
     dtype: Dtype = "auto"
     max_length: int | None = None
+    long_passages: LongPassages = "truncate"
     revision: str | None = None
+    fusion: Fusion = "max"
+    together: bool = False
+    facets: Facets | None = None
     _reranker: LazyReranker = PrivateAttr()
 
     @model_validator(mode="before")
@@ -68,19 +81,27 @@ class GLiClassRerank(BaseDocumentCompressor):
     @model_validator(mode="after")
     def _prepare(self) -> Self:
         self._reranker = LazyReranker(
-            self.model, device=self.device, dtype=self.dtype, max_length=self.max_length, revision=self.revision
+            self.model,
+            device=self.device,
+            dtype=self.dtype,
+            max_length=self.max_length,
+            long_passages=self.long_passages,
+            revision=self.revision,
+            fusion=self.fusion,
+            together=self.together,
+            facets=self.facets,
         )
         return self
 
     @override
     def compress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+        self, documents: Sequence[Document], query: str | Sequence[str], callbacks: Callbacks | None = None
     ) -> list[Document]:
         """Rerank documents.
 
         Args:
             documents: The retrieved documents; they are not changed.
-            query: The question or search words.
+            query: The question or search words; or several, whose scores are fused.
             callbacks: Not used.
 
         Returns:
@@ -91,15 +112,15 @@ class GLiClassRerank(BaseDocumentCompressor):
                 be loaded.
         """
         texts = [document.page_content for document in documents]
-        return [
-            documents[hit.index].model_copy(
-                update={"metadata": {**documents[hit.index].metadata, "relevance_score": hit.score}}
-            )
-            for hit in self._reranker.rank(query, texts, top_k=self.top_n, threshold=self.score_threshold)
-        ]
+        best = []
+        for hit in self._reranker.rank(query, texts, top_k=self.top_n, threshold=self.score_threshold):
+            document = documents[hit.index]
+            metadata = with_findings(document.metadata, hit, slice(0, len(hit.text)))
+            best.append(document.model_copy(update={"metadata": {**metadata, "relevance_score": hit.score}}))
+        return best
 
     def as_runnable(self) -> Runnable[dict[str, Any], list[Document]]:
-        """A step for an LCEL chain: ``{"query": str, "documents": [...]}`` in, the best documents out.
+        """A step for an LCEL chain: ``{"query": str or list, "documents": [...]}`` in, the best documents out.
 
         Example:
             >>> chain = {"query": lambda q: q, "documents": lambda q: [Document("Rain."), Document("Tea.")]}

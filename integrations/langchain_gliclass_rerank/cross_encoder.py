@@ -9,6 +9,7 @@ from langchain_core.cross_encoders import BaseCrossEncoder
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.adapter import LazyReranker
+from gliclass_rerank.options import LongPassages
 from gliclass_rerank.validation import Dtype
 
 
@@ -20,6 +21,7 @@ class GLiClassCrossEncoder(BaseCrossEncoder):
         device: See there.
         dtype: See there.
         max_length: See there.
+        long_passages: See there.
         revision: See there.
 
     Raises:
@@ -39,9 +41,12 @@ class GLiClassCrossEncoder(BaseCrossEncoder):
         device: str | None = None,
         dtype: Dtype = "auto",
         max_length: int | None = None,
+        long_passages: LongPassages = "truncate",
         revision: str | None = None,
     ) -> None:
-        self._reranker = LazyReranker(model, device=device, dtype=dtype, max_length=max_length, revision=revision)
+        self._reranker = LazyReranker(
+            model, device=device, dtype=dtype, max_length=max_length, long_passages=long_passages, revision=revision
+        )
 
     def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
         """Score pairs.

@@ -16,8 +16,10 @@ from haystack_integrations.components.rankers.gliclass_rerank.haystack_conventio
 )
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.adapter import LazyReranker
-from gliclass_rerank.validation import Dtype, check_query, check_texts
+from gliclass_rerank.adapter import Facets, LazyReranker, with_findings
+from gliclass_rerank.fusion import Fusion
+from gliclass_rerank.options import LongPassages
+from gliclass_rerank.validation import Dtype, check_queries, check_texts
 
 
 @component
@@ -25,7 +27,9 @@ class GLiClassRanker:
     """Keeps the documents that answer the query best, best first, with their relevance as score.
 
     The model is loaded by ``warm_up`` or at first use; rankers of the same checkpoint share its
-    weights. Of documents with the same id the one with the highest score is ranked.
+    weights. Of documents with the same id the one with the highest score is ranked. Facets' scores go
+    into ``meta["relevance_facets"]``; where a long document was read in windows, the first and last
+    character of the best one into ``meta["relevance_span"]``.
 
     Args:
         model: Hub name, folder or a ready ``GLiClassReranker``; None for the model in the package.
@@ -36,7 +40,12 @@ class GLiClassRanker:
             It is compared with the scaled score, whatever ``scale_score`` says.
         dtype: "auto", "float32", "bfloat16" or "float16".
         max_length: Tokens of query and document together; None for the checkpoint's own value.
+        long_passages: "truncate" cuts documents that do not fit; "windows" scores overlapping parts,
+            of which the best counts.
         revision: Branch, tag or commit on the hub.
+        fusion: What the scores of several queries become: "max", "mean" or "rrf".
+        together: Whether several queries share a forward pass, which is faster and moves scores.
+        facets: Other things to know of each document; or a dict from each to the lowest score to keep.
         meta_fields_to_embed: Metadata that the model reads in front of the content.
         embedding_separator: What stands between those and the content.
         query_prefix: Put in front of the query.
@@ -67,7 +76,11 @@ class GLiClassRanker:
         score_threshold: float | None = None,
         dtype: Dtype = "auto",
         max_length: int | None = None,
+        long_passages: LongPassages = "truncate",
         revision: str | None = None,
+        fusion: Fusion = "max",
+        together: bool = False,
+        facets: Facets | None = None,
         meta_fields_to_embed: list[str] | None = None,
         embedding_separator: str = "\n",
         query_prefix: str = "",
@@ -81,7 +94,17 @@ class GLiClassRanker:
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"{name} is {type(value).__name__}, expected a {kind.__name__} or None.")
         where = None if device is None else device.to_torch_str()
-        self._reranker = LazyReranker(model, device=where, dtype=dtype, max_length=max_length, revision=revision)
+        self._reranker = LazyReranker(
+            model,
+            device=where,
+            dtype=dtype,
+            max_length=max_length,
+            long_passages=long_passages,
+            revision=revision,
+            fusion=fusion,
+            together=together,
+            facets=facets,
+        )
         options = self._reranker.options
         self.model = options.model
         self.device = ComponentDevice.from_str(options.device) if options.device else None
@@ -90,7 +113,9 @@ class GLiClassRanker:
         self.score_threshold = score_threshold
         self.dtype = options.dtype
         self.max_length = options.max_length
+        self.long_passages = options.long_passages
         self.revision = options.revision
+        self.fusion, self.together, self.facets = fusion, together, facets
         self.meta_fields_to_embed = check_texts("meta_fields_to_embed", meta_fields_to_embed or [])
         self.embedding_separator = embedding_separator
         self.query_prefix, self.query_suffix = query_prefix, query_suffix
@@ -118,7 +143,7 @@ class GLiClassRanker:
     @component.output_types(documents=list[Document])
     def run(
         self,
-        query: str,
+        query: str | list[str],
         documents: list[Document],
         top_k: int | None = None,
         score_threshold: float | None = None,
@@ -127,7 +152,7 @@ class GLiClassRanker:
         """Rerank documents.
 
         Args:
-            query: The question or search words.
+            query: The question or search words; or several, whose scores are fused.
             documents: The retrieved documents; they are not changed.
             top_k: Goes before the ranker's own, unless None.
             score_threshold: Likewise.
@@ -144,21 +169,25 @@ class GLiClassRanker:
         score_threshold = self.score_threshold if score_threshold is None else score_threshold
         scale_score = self.scale_score if scale_score is None else scale_score
         check_limits(top_k, score_threshold)
-        check_query("query", query)
+        queries = check_queries("query", query)
         documents = without_duplicates(documents)
         if documents:
             self.warm_up()
         contents = (join_content(d, self.meta_fields_to_embed, self.embedding_separator) for d in documents)
         texts = [f"{self.document_prefix}{content}{self.document_suffix}" for content in contents]
-        query = f"{self.query_prefix}{query}{self.query_suffix}"
-        hits = self._reranker.rank(query, texts, top_k=top_k, threshold=score_threshold)
-        scores = [hit.score if scale_score else logit(hit.score) for hit in hits]
-        return {"documents": [replace(documents[hit.index], score=s) for hit, s in zip(hits, scores, strict=True)]}
+        queries = [f"{self.query_prefix}{query}{self.query_suffix}" for query in queries]
+        best = []
+        for hit in self._reranker.rank(queries, texts, top_k=top_k, threshold=score_threshold):
+            document = documents[hit.index]
+            end = len(hit.text) - len(self.document_suffix)
+            meta = with_findings(document.meta, hit, slice(end - len(document.content or ""), end))
+            best.append(replace(document, score=hit.score if scale_score else logit(hit.score), meta=meta))
+        return {"documents": best}
 
     @component.output_types(documents=list[Document])
     async def run_async(
         self,
-        query: str,
+        query: str | list[str],
         documents: list[Document],
         top_k: int | None = None,
         score_threshold: float | None = None,

@@ -1,0 +1,151 @@
+"""Long passages in windows: where these stand, and which of them counts."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.windows import part
+from tests.conftest import PASSAGES
+
+FILLER = "The council met on Monday and spoke about the roads, the weather and the price of coal. "
+ANSWER = "Dense loaves are mostly underproofed: the yeast had too little time to make gas."
+LONG = FILLER * 60 + ANSWER + " " + FILLER * 40
+QUERY = "Why is my bread so dense?"
+
+
+@pytest.fixture(scope="module")
+def windows() -> GLiClassReranker:
+    return GLiClassReranker.from_pretrained(device="cpu", dtype="float32", long_passages="windows")
+
+
+def reranker_of(folder: Path, length: int | None = None, long_passages: str = "windows") -> GLiClassReranker:
+    return GLiClassReranker.from_pretrained(
+        folder, device="cpu", dtype="float32", max_length=length, long_passages=long_passages
+    )
+
+
+@given(st.text(alphabet="ab  é", min_size=1, max_size=300), st.integers(1, 50))
+def test_windows_cover_a_text_overlap_and_are_no_longer_than_asked(text: str, size: int) -> None:
+    tokens = [(i, i + 1) for i, character in enumerate(text) if character != " "]
+    spans = part(text, tokens, size)
+    assert spans[0][0] == 0 and spans[-1][1] == len(text)
+    for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+        between = sum(end <= token < start for token, _ in tokens)
+        assert between == 0
+    for start, end in spans:
+        assert 0 < sum(start <= token < end for token, _ in tokens) <= size or not tokens
+    if len(tokens) > size:  # any stretch of a quarter window lies whole in one of them
+        short = max(1, size // 4)
+        for first in range(len(tokens) - short + 1):
+            stretch = tokens[first][0], tokens[first + short - 1][1]
+            assert any(start <= stretch[0] and stretch[1] <= end for start, end in spans)
+
+
+def test_boundaries_lie_between_sentences_where_one_ends() -> None:
+    text = " ".join(f"Sentence {i} is here." for i in range(60))
+    tokens = [match.span() for match in re.finditer(r"\w+|\.", text)]
+    for start, end in part(text, tokens, 50):
+        assert text[start:].startswith("Sentence") and text[start:end].endswith("here.")
+
+
+def test_boundaries_lie_between_words_where_one_is_near() -> None:
+    text = " ".join("word" for _ in range(100))
+    tokens = [(5 * i + j, 5 * i + j + 1) for i in range(100) for j in range(4)]  # a token for each letter
+    for start, end in part(text, tokens, 50):
+        assert text[start:end].split() == ["word"] * len(text[start:end].split())
+
+
+def test_the_best_window_counts_and_is_named(windows: GLiClassReranker) -> None:
+    [hit] = windows.rank(QUERY, [LONG])
+    assert hit.span is not None and not hit.truncated
+    start, end = hit.span
+    assert ANSWER in LONG[start:end] and end - start < len(LONG) / 5
+    assert hit.score == pytest.approx(windows.score(QUERY, [LONG[start:end]])[0], abs=1e-6)
+    cut = GLiClassReranker.from_pretrained(device="cpu", dtype="float32").rank(QUERY, [LONG])[0]
+    assert cut.truncated and cut.span is None and cut.score < hit.score
+
+
+def test_passages_that_fit_are_read_as_before(windows: GLiClassReranker, embedded: GLiClassReranker) -> None:
+    assert windows.rank(QUERY, PASSAGES) == embedded.rank(QUERY, PASSAGES)
+    among = windows.rank(QUERY, [LONG, *PASSAGES])
+    assert {hit.text: hit.span is None for hit in among} == {LONG: False} | dict.fromkeys(PASSAGES, True)
+
+
+@pytest.mark.parametrize("encoder", ["bert", "deberta-v2", "modernbert"])
+@pytest.mark.parametrize("prompt_first", [True, False])
+def test_every_tokenizer_s_windows_fit(
+    encoder: str, prompt_first: bool, checkpoint_folder: Callable[..., Path]
+) -> None:
+    folder = checkpoint_folder(encoder, prompt_first=prompt_first, pooling_strategy="avg", scorer_type="mlp")
+    whole = reranker_of(folder)
+    prompts = whole._loaded.checkpoint.prompts
+    length = prompts.count_tokens([QUERY]) + 40
+    text = "Bread rises, naïve café  東京は日本\n\n12.5 % " * 30
+    spans = prompts.windows([text, "short"], length, room=40, size=40)
+    assert len(spans[0]) > 10 and spans[1] == [(0, 5)]
+    built = prompts.build([QUERY], [text[start:end] for start, end in spans[0]], whole.max_length)
+    assert all(len(prompt.ids) <= length + 2 for prompt in built)  # the first word of a part may fall into other tokens
+    [hit] = reranker_of(folder, length).rank(QUERY, [text])
+    parts = [text[start:end] for start, end in spans[0]]
+    assert hit.score == pytest.approx(max(reranker_of(folder, length).score(QUERY, parts)), abs=1e-6)
+    assert hit.span in spans[0]
+
+
+def test_each_query_and_facet_has_its_best_window(windows: GLiClassReranker) -> None:
+    text = ANSWER + " " + FILLER * 80 + "A bicycle chain wants oil." + FILLER
+    queries = [QUERY, "How do I care for a bicycle chain?"]
+    apart = windows.score_matrix(queries, [text])
+    for query, row in zip(queries, apart, strict=True):
+        [hit] = windows.rank(query, [text])
+        assert hit.score == pytest.approx(row[0], abs=1e-6)
+    [both] = windows.rank(queries, [text])
+    assert both.score == pytest.approx(apart.max(), abs=1e-6)
+    assert both.span == windows.rank(queries[int(apart[:, 0].argmax())], [text])[0].span
+    [found] = windows.rank(QUERY, [text], facets=["is about bicycles"])
+    parts = [text[start:end] for start, end in windows._windows([text], [[QUERY, "is about bicycles"]])[text]]
+    scores = [hit.facets["is about bicycles"] for hit in windows.rank(QUERY, parts, facets=["is about bicycles"])]
+    assert found.facets["is about bicycles"] == pytest.approx(max(scores), abs=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text(max_size=60), st.integers(1, 40))
+def test_any_text_is_read(windows: GLiClassReranker, text: str, times: int) -> None:
+    text *= times
+    small = GLiClassReranker.from_pretrained(device="cpu", dtype="float32", max_length=24, long_passages="windows")
+    [hit] = small.rank("bread", [text])
+    assert hit.text == text and 0 <= hit.score <= 1
+    assert hit.span is None or 0 <= hit.span[0] < hit.span[1] <= len(text)
+
+
+def test_places_are_those_of_the_text_whatever_it_holds(windows: GLiClassReranker) -> None:
+    text = "\ud83d\ude00 tea \udc00 " * 400 + ANSWER + " \ud83d tea" * 500
+    [hit] = windows.rank(QUERY, [text])
+    assert hit.span is not None and "underproofed" in text[slice(*hit.span)]
+
+
+def test_a_text_of_many_slices_is_covered(windows: GLiClassReranker) -> None:
+    text = FILLER * 1700 + ANSWER  # 150,000 characters
+    prompts = windows._loaded.checkpoint.prompts
+    places = prompts._places(text)
+    assert [text[start:end] for start, end in places[-3:]] == ["make", "gas", "."]
+    assert len(places) == len(prompts._clone.encode(text, add_special_tokens=False).ids)
+
+
+def test_long_passages_is_checked_and_kept(windows: GLiClassReranker) -> None:
+    with pytest.raises(ValueError, match="long_passages is 'cut', expected one of truncate, windows"):
+        GLiClassReranker.from_pretrained(device="cpu", long_passages="cut")
+    assert pickle.loads(pickle.dumps(windows)).options == windows.options
+    assert windows.options.long_passages == "windows"
+
+
+def test_a_query_that_leaves_no_room_is_refused_with_windows_too(windows: GLiClassReranker) -> None:
+    with pytest.raises(ValueError, match="max_length 512"):
+        windows.rank("bread " * 600, [LONG])
