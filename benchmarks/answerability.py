@@ -1,6 +1,6 @@
 """Does "nothing relevant" get a low score? AUROC of answerable questions against two kinds of others.
 
-    python -m benchmarks.answerability DATA [--model FOLDER] [--questions 1000] [--threshold 0.5]
+    python -m benchmarks.answerability DATA [--taken-out COLLECTION] [--model FOLDER] [--questions 1000]
 
 DATA has corpus.jsonl, queries.jsonl and qrels/test.tsv, in which each question is judged against
 the one paragraph it was asked about: relevance 0 where that paragraph, near as it is, holds no
@@ -9,8 +9,11 @@ answer. Answerable questions with their own paragraph are set against
 - the same questions with a random paragraph of another article,
 - unanswerable questions with their own paragraph: adversarial, since people wrote them to fit it.
 
-Precision, recall and F1 are those of keeping a pair at the threshold; positives and negatives are
-about as many. Prints a table and writes results/answerability.json.
+Of a collection's questions the best score among their first 10 candidates is set against the best one
+when the relevant candidates are taken out and others move up: is there anything relevant?
+
+Precision, recall and F1 are those of keeping what reaches the threshold, the model's recommended one unless
+another is given; positives and negatives are about as many. Prints a table and writes results/answerability.json.
 """
 
 from __future__ import annotations
@@ -30,9 +33,11 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.beir_files import read_passages, read_qrels, read_queries, read_rows
+from gliclass_rerank.evaluation import Collection, read_collection
 from gliclass_rerank.progress import progress
 
 SEED = 0
+CANDIDATES = 10
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,20 @@ def score_questions(questions: Sequence[Question], reranker: GLiClassReranker) -
     return scores
 
 
+def score_taken_out(collection: Collection, reranker: GLiClassReranker) -> tuple[list[float], list[float]]:
+    """Best scores of questions among candidates that hold an answer, and among candidates that hold none."""
+    best: tuple[list[float], list[float]] = ([], [])
+    for query, text in progress(collection.queries.items(), collection.name):
+        ids = collection.candidates[query]
+        relevant = {i for i in ids if collection.qrels[query].get(i, 0) > 0}
+        others = [i for i in ids if i not in relevant][:CANDIDATES]
+        if relevant & set(ids[:CANDIDATES]) and others:
+            hits = reranker.score(text, [collection.passages[i] for i in [*ids[:CANDIDATES], *others]])
+            best[0].append(max(hits[: -len(others)]))
+            best[1].append(max(hits[-len(others) :]))
+    return best
+
+
 def compare(positives: Sequence[float], negatives: Sequence[float], threshold: float) -> dict[str, Any]:
     """How well scores tell positives from negatives, without a threshold and with it."""
     truth = [True] * len(positives) + [False] * len(negatives)
@@ -118,24 +137,30 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", help="hub name or folder; the embedded model without it")
     parser.add_argument("--questions", type=int, default=0, help="how many of each kind, drawn at random; 0 for all")
-    parser.add_argument("--threshold", type=float, default=0.5, help="keep a pair whose score is at least this")
+    parser.add_argument("--taken-out", type=Path, nargs="*", default=[], help="collections whose answers to take out")
+    parser.add_argument("--threshold", type=float, help="keep what has at least this score; the model's own without it")
     options = parser.parse_args()
     reranker = GLiClassReranker.from_pretrained(options.model)
+    threshold = reranker.recommended_threshold if options.threshold is None else options.threshold
+    if threshold is None:
+        raise SystemExit("the model recommends no threshold: give one with --threshold.")
+    collections = [read_collection(folder, queries=options.questions or None) for folder in options.taken_out]
     scores = score_questions(read_questions(options.data, options.questions), reranker)
     rows = [
-        {"against": against, **compare(scores.own, negatives, options.threshold)}
-        for against, negatives in (
-            ("another article's paragraph", scores.other),
-            ("unanswerable, own paragraph", scores.unanswerable),
+        {"against": against, **compare(positives, negatives, threshold)}
+        for against, positives, negatives in (
+            ("another article's paragraph", scores.own, scores.other),
+            ("unanswerable, own paragraph", scores.own, scores.unanswerable),
+            *((f"{c.name}: answers taken out", *score_taken_out(c, reranker)) for c in collections),
         )
     ]
     columns = ("AUROC", "precision", "recall", "F1")
-    table = Table("against", "pairs", *columns, title=f"answerable, own paragraph; kept at {options.threshold}")
+    table = Table("against", "pairs", *columns, title=f"answerable questions; kept at {threshold}")
     for row in rows:
         pairs = row["positives"] + row["negatives"]
         table.add_row(row["against"], str(pairs), *(f"{row[column]:.3f}" for column in columns))
     Console().print(table)
-    write_result("answerability", {"data": options.data.name, "threshold": options.threshold, "comparisons": rows})
+    write_result("answerability", {"data": options.data.name, "threshold": threshold, "comparisons": rows})
 
 
 if __name__ == "__main__":

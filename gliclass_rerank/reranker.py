@@ -158,6 +158,15 @@ class GLiClassReranker:
         """Where the model runs, for instance "cpu" or "cuda:0"."""
         return str(self._loaded.scorer.device)
 
+    @property
+    def recommended_threshold(self) -> float | None:
+        """The score that best parts answers from other passages (by F1), on questions kept out of training.
+
+        With it as ``threshold``, ``rank`` returns nothing where nothing is relevant. None where the
+        checkpoint names none; ``gliclass-rerank calibrate`` finds one.
+        """
+        return self._loaded.checkpoint.config.recommended_threshold
+
     def rank(
         self,
         query: str | Iterable[str],

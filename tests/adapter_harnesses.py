@@ -31,7 +31,7 @@ class LangChain:
 
         return [Document(item.text or "", id=item.id, metadata=dict(item.metadata or {})) for item in items]
 
-    def run(self, adapter: Any, query: str, wrapped: list[Any]) -> list[Any]:
+    def run(self, adapter: Any, query: str | list[str], wrapped: list[Any]) -> list[Any]:
         return list(adapter.compress_documents(wrapped, query))
 
     async def arun(self, adapter: Any, query: str, wrapped: list[Any]) -> list[Any]:
@@ -63,8 +63,14 @@ class LlamaIndex:
             for item in items
         ]
 
-    def run(self, adapter: Any, query: str, wrapped: list[Any]) -> list[Any]:
-        return list(adapter.postprocess_nodes(wrapped, query_str=query))
+    def run(self, adapter: Any, query: str | list[str], wrapped: list[Any]) -> list[Any]:
+        from llama_index.core.schema import QueryBundle
+
+        if isinstance(query, str):
+            return list(adapter.postprocess_nodes(wrapped, query_str=query))
+        adapter.use_embedding_strs = True
+        bundle = QueryBundle("What the user asked.", custom_embedding_strs=query)
+        return list(adapter.postprocess_nodes(wrapped, query_bundle=bundle))
 
     async def arun(self, adapter: Any, query: str, wrapped: list[Any]) -> list[Any]:
         return list(await adapter.apostprocess_nodes(wrapped, query_str=query))
@@ -92,7 +98,7 @@ class Haystack:
             Document(id=item.id, content=item.text, meta=dict(item.metadata or {}), score=item.score) for item in items
         ]
 
-    def run(self, adapter: Any, query: str, wrapped: list[Any]) -> list[Any]:
+    def run(self, adapter: Any, query: str | list[str], wrapped: list[Any]) -> list[Any]:
         return list(adapter.run(query=query, documents=wrapped)["documents"])
 
     async def arun(self, adapter: Any, query: str, wrapped: list[Any]) -> list[Any]:

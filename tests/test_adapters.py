@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import importlib
+import json
 import pickle
 import shutil
 import subprocess
@@ -142,6 +143,10 @@ def test_an_empty_query_is_refused(harness: Any, query: str, items: list[Item]) 
         ({"max_length": "64"}, TypeError, "max_length is '64'"),
         ({"max_length": 0}, ValueError, "max_length is 0"),
         ({"dtype": "float64"}, ValueError, "dtype"),
+        ({"long_passages": "cut"}, ValueError, "long_passages"),
+        ({"fusion": "best"}, ValueError, "fusion"),
+        ({"facets": [" "]}, ValueError, r"facets\[0\] is ' '"),
+        ({"facets": {"is new": 2}}, ValueError, r"facets\['is new'\] is 2"),
         ({"model": 3}, (TypeError, ValueError), "model"),
     ],
 )
@@ -220,6 +225,56 @@ def test_a_ready_reranker_can_be_given(harness: Any, embedded: GLiClassReranker)
 def test_max_length_reaches_the_model(rank: Any) -> None:
     long = [Item("nothing " * 60 + "Leaves turn light into sugar.", "a"), Item("nothing", "b")]
     assert {item.id: item.score for item in rank(long)} != {item.id: item.score for item in rank(long, max_length=40)}
+
+
+@pytest.mark.parametrize("options", [{}, {"fusion": "mean"}, {"fusion": "rrf", "together": True}])
+def test_several_queries_are_fused(harness: Any, embedded: GLiClassReranker, options: dict[str, Any]) -> None:
+    queries = [QUERY, "Where is sugar sold?", "What did the market do?"]
+    found = harness.run(harness.make(**FP32, **options), queries, harness.wrap(ITEMS))
+    expected = embedded.rank(queries, [item.text or "" for item in ITEMS], **options)
+    assert [(harness.unwrap(f).text, harness.unwrap(f).score) for f in found] == [(h.text, h.score) for h in expected]
+
+
+def test_no_queries_and_an_empty_one_are_refused(harness: Any) -> None:
+    with pytest.raises(ValueError, match=r"\[1\] is ''"):
+        harness.run(harness.make(**FP32), [QUERY, ""], harness.wrap(ITEMS))
+
+
+def test_facets_come_in_the_metadata_and_can_filter(harness: Any, rank: Any, embedded: GLiClassReranker) -> None:
+    facets = ["is about trade", "is about plants"]
+    expected = {hit.index: hit.facets for hit in embedded.rank(QUERY, [i.text or "" for i in ITEMS], facets=facets)}
+    found = {item.id: item.metadata for item in rank(ITEMS, facets=facets)}
+    for index, item in enumerate(ITEMS):
+        assert found[item.id] == {**(item.metadata or {}), "relevance_facets": expected[index]}
+    lowest = sorted(scores[facets[0]] for scores in expected.values())[1]
+    kept = {item.id for item in rank(ITEMS, facets={facets[0]: lowest})}
+    alone = {hit.index for hit in embedded.rank(QUERY, [i.text or "" for i in ITEMS], facets={facets[0]: lowest})}
+    assert kept == {ITEMS[i].id for i in alone} and 0 < len(kept) < len(ITEMS)
+    again = harness.make(**FP32, facets=facets)
+    assert [harness.unwrap(f) for f in harness.run(again, QUERY, harness.run(again, QUERY, harness.wrap(ITEMS)))] == [
+        harness.unwrap(f) for f in harness.run(again, QUERY, harness.wrap(ITEMS))
+    ]
+
+
+def test_of_long_texts_the_best_window_s_place_comes_in_the_metadata(rank: Any, embedded: GLiClassReranker) -> None:
+    filler = "The council met on Monday and spoke about the price of coal. " * 40
+    long = f"{filler}{ITEMS[1].text} {filler}"
+    found = {item.id: item for item in rank([ITEMS[0], Item(long, "long")], long_passages="windows")}
+    assert found["a"].metadata == ITEMS[0].metadata
+    start, end = found["long"].metadata["relevance_span"]
+    assert (ITEMS[1].text or "") in long[start:end] and end - start < len(long) / 3
+    assert found["long"].score == pytest.approx(embedded.score(QUERY, [long[start:end]])[0], abs=1e-5)
+
+
+def test_the_place_of_an_earlier_window_does_not_stay(rank: Any) -> None:
+    [found] = rank([Item("Sugar.", "a", metadata={"relevance_span": [3, 9], "page": 2})])
+    assert found.metadata == {"page": 2}
+
+
+def test_findings_can_be_saved_as_json(rank: Any) -> None:
+    items = [Item(f"{ITEMS[1].text} " * 100, "long")]
+    [found] = rank(items, facets=["is about plants"], long_passages="windows")
+    assert set(json.loads(json.dumps(found.metadata))) == {"relevance_facets", "relevance_span"}
 
 
 def test_pickled_it_is_the_same_adapter_without_the_weights(harness: Any) -> None:

@@ -3,12 +3,13 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from gliclass_rerank import RankedPassage
+from gliclass_rerank import RankedPassage, ZeroShotClassifier
 from gliclass_rerank.cli import app
 from gliclass_rerank.commands.rank import _as_table
 from gliclass_rerank.passage_files import Layout, read_passages
@@ -53,6 +54,18 @@ def test_top_k_and_threshold(lines: Path) -> None:
 def test_a_model_folder_and_a_device(lines: Path, checkpoint_folder: object) -> None:
     folder = checkpoint_folder(prompt_first=True, scorer_type="mlp")  # type: ignore[operator]
     assert len(rank(str(lines), "--model", str(folder), "--device", "cpu", "--json")) == 2
+
+
+def test_facets_and_windows(tmp_path: Path, lines: Path) -> None:
+    path = tmp_path / "long"
+    path.write_text("The council met on Monday. " * 200 + LINES.splitlines()[2] + " The council left." * 200)
+    long, *short = sorted(
+        rank(str(path), str(lines), "--windows", "--facet", "is about plants"),
+        key=lambda row: row["source"] != f"{path}:1",
+    )
+    start, end = long["span"]  # type: ignore[misc]
+    assert LINES.splitlines()[2] in path.read_text()[start:end] and not long["truncated"]
+    assert all(list(row["facets"]) == ["is about plants"] and "span" not in row for row in short)  # type: ignore[call-overload]
 
 
 def test_what_was_cut_is_said(tmp_path: Path) -> None:
@@ -130,3 +143,44 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not UTF-8"):
         read_passages(str(path), Layout.LINES)
+
+
+# --- classify ----------------------------------------------------------------------------------
+
+
+def classify(*arguments: str, text: str | None = None) -> list[dict[str, Any]]:
+    result = runner.invoke(app, ["classify", *arguments], input=text)
+    assert result.exit_code == 0, result.output
+    rows: list[dict[str, Any]] = json.loads(result.stdout)
+    return rows
+
+
+def test_texts_get_the_labels_that_the_classifier_gives(lines: Path, tmp_path: Path) -> None:
+    labels = ["plants", "stock market", "bicycles"]
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(labels))
+    texts = LINES.split("\n\n")
+    for single in (True, False):
+        kind = "single-label" if single else "multi-label"
+        expected = ZeroShotClassifier.from_pretrained(classification_type=kind)(
+            [t.strip() for t in texts], labels, 0.01
+        )
+        more = ["--threshold", "0.01", *(["--single-label"] if single else [])]
+        by_option = classify(str(lines), *(a for label in labels for a in ("--label", label)), *more)
+        assert classify(str(lines), "--labels", str(path), *more) == by_option
+        assert [row["source"] for row in by_option] == [f"{lines}:1", f"{lines}:3"]
+        for row, found in zip(by_option, expected, strict=True):
+            assert row["labels"] == [{"label": f["label"], "score": round(f["score"], 6)} for f in found]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected labels"),
+        (["--label", "a", "--labels", "b"], "expected labels"),
+        (["--labels", "no-such-file"], "no-such-file"),
+    ],
+)
+def test_classify_names_what_is_wrong(arguments: list[str], message: str, lines: Path) -> None:
+    result = runner.invoke(app, ["classify", str(lines), *arguments])
+    assert result.exit_code == 2 and message in result.stderr and result.stderr.startswith("error: ")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from haystack import Document, Pipeline
+from haystack import Document, Pipeline, component
 from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import ComponentDevice, Secret
@@ -57,7 +57,8 @@ def test_yaml_written_by_one_process_runs_in_another(tmp_path: Path) -> None:
 def test_saved_and_loaded_every_option_is_the_same(embedded: GLiClassReranker) -> None:
     options: dict[str, Any] = {
         "model": "some/name", "token": Secret.from_env_var("MY_TOKEN"), "top_k": 4, "score_threshold": 0.0,
-        "max_length": 77, "revision": "main", "meta_fields_to_embed": ["title"], "embedding_separator": " - ",
+        "max_length": 77, "long_passages": "windows", "revision": "main", "fusion": "rrf", "together": True,
+        "facets": {"is new": 0.5}, "meta_fields_to_embed": ["title"], "embedding_separator": " - ",
         "query_prefix": "a", "query_suffix": "b", "document_prefix": "c", "document_suffix": "d",
         "scale_score": False, **FP32,
     }  # fmt: skip
@@ -67,6 +68,30 @@ def test_saved_and_loaded_every_option_is_the_same(embedded: GLiClassReranker) -
     assert GLiClassRanker.from_dict(data).to_dict() == data
     assert {name: getattr(ranker, name) for name in options} == options
     assert GLiClassRanker.from_dict(GLiClassRanker(model=embedded).to_dict())._reranker.options == embedded.options
+
+
+def test_the_best_window_s_place_is_that_in_the_content() -> None:
+    filler = "The council met on Monday and spoke about the price of coal. " * 40
+    document = Document(content=f"{filler}{DOCUMENTS[1].content} {filler}", meta={"title": "Minutes"})
+    options = {"meta_fields_to_embed": ["title"], "document_prefix": "passage: ", "document_suffix": " (end)"}
+    [found] = GLiClassRanker(long_passages="windows", **options, **FP32).run(QUERY, [document])["documents"]
+    start, end = found.meta["relevance_span"]
+    assert "Tea is brewed from leaves." in (document.content or "")[start:end] and 0 < start < end < 3000
+
+
+def test_several_queries_come_through_a_pipeline() -> None:
+    @component
+    class Rewriter:
+        @component.output_types(queries=list[str])
+        def run(self, query: str) -> dict[str, list[str]]:
+            return {"queries": [query, query.lower()]}
+
+    pipeline = Pipeline()
+    pipeline.add_component("rewriter", Rewriter())
+    pipeline.add_component("ranker", GLiClassRanker(fusion="mean", **FP32))
+    pipeline.connect("rewriter.queries", "ranker.query")
+    found = pipeline.run({"rewriter": {"query": QUERY}, "ranker": {"documents": DOCUMENTS}})["ranker"]["documents"]
+    assert found == GLiClassRanker(fusion="mean", **FP32).run([QUERY, QUERY.lower()], DOCUMENTS)["documents"]
 
 
 def test_a_token_itself_is_never_saved() -> None:

@@ -13,7 +13,7 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
+from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 from llama_index.postprocessor.gliclass_rerank import GLiClassRerank
 
 from gliclass_rerank import GLiClassReranker
@@ -50,6 +50,30 @@ def test_each_start_event_has_its_end(events: list[Any]) -> None:
     assert (start.top_n, start.nodes, end.nodes) == (1, given, [best])
     GLiClassRerank(top_n=None, **FP32).postprocess_nodes(given, query_str=TEA)
     assert events[2].top_n == 2
+
+
+def test_the_best_window_s_place_is_that_in_the_node_s_text_and_stays_hidden() -> None:
+    filler = "The council met on Monday and spoke about the price of coal. " * 40
+    text = f"{filler}Tea is brewed from leaves. {filler}"
+    [given] = nodes(text, title="Minutes")
+    postprocessor = GLiClassRerank(long_passages="windows", facets=["is about drinks"], **FP32)
+    [found] = postprocessor.postprocess_nodes([given], query_str=TEA)
+    start, end = found.node.metadata["relevance_span"]
+    assert "Tea is brewed" in text[start:end] and 0 < start < end < len(text)
+    for mode in (MetadataMode.EMBED, MetadataMode.LLM):
+        assert found.node.get_content(mode) == given.node.get_content(mode)
+    assert given.node.metadata == {"title": "Minutes"}
+
+
+def test_the_bundle_s_embedding_strings_are_queries_where_that_is_asked() -> None:
+    given = nodes("Rain falls.", "Tea is brewed from leaves.")
+    bundle = QueryBundle("rain", custom_embedding_strs=[TEA])
+    for asked, query in ((True, TEA), (False, "rain")):
+        found = GLiClassRerank(use_embedding_strs=asked, **FP32).postprocess_nodes(given, query_bundle=bundle)
+        assert found == GLiClassRerank(**FP32).postprocess_nodes(given, query_str=query)
+    none = QueryBundle(TEA)
+    found = GLiClassRerank(use_embedding_strs=True, **FP32).postprocess_nodes(given, query_bundle=none)
+    assert found == GLiClassRerank(**FP32).postprocess_nodes(given, query_str=TEA)
 
 
 def test_a_failure_ends_its_event_and_a_refusal_starts_none(events: list[Any]) -> None:

@@ -276,7 +276,7 @@ def test_a_model_that_is_trained_further_loses_its_threshold(colors: Path, tmp_p
     fold_calibration(start.network, Calibration(1.0, 0.0, 0.3))
     save_checkpoint(start.network, start.tokenizer, tmp_path / "start")
     run("train", tmp_path / "m", colors, "--start", tmp_path / "start", "--steps", 1)
-    assert "recommended_threshold" not in load_checkpoint(tmp_path / "m").config.extra
+    assert load_checkpoint(tmp_path / "m").config.recommended_threshold is None
 
 
 @pytest.mark.parametrize("lora", [[], ["--lora", "embedded"]], ids=["full", "lora"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import re
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def test_windows_cover_a_text_overlap_and_are_no_longer_than_asked(text: str, si
     tokens = [(i, i + 1) for i, character in enumerate(text) if character != " "]
     spans = part(text, tokens, size)
     assert spans[0][0] == 0 and spans[-1][1] == len(text)
-    for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+    for (_, end), (start, _) in itertools.pairwise(spans):
         between = sum(end <= token < start for token, _ in tokens)
         assert between == 0
     for start, end in spans:

@@ -1,14 +1,14 @@
-"""``gliclass-rerank eval``: measure models side by side over collections in BEIR layout."""
+"""``gliclass-rerank eval``: measure models side by side, over collections in BEIR layout and sets of labelled texts."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,24 +17,40 @@ from rich.progress import Progress
 from rich.text import Text
 
 from gliclass_rerank.adapter import require_framework
+from gliclass_rerank.commands.classify_sets import classify_sets, load_classifiers
 from gliclass_rerank.commands.terminal import errors, errors_in_one_line, printable
 from gliclass_rerank.evaluation import Collection, Evaluation, read_collection
 from gliclass_rerank.evaluation import evaluate as evaluate_one
+from gliclass_rerank.evaluation.classification import LABELS, read_labelled_texts
 from gliclass_rerank.evaluation.environment import describe_command, describe_environment
 from gliclass_rerank.evaluation.plot import save_plot
-from gliclass_rerank.evaluation.report import as_record, as_table
+from gliclass_rerank.evaluation.report import (
+    as_classification_record,
+    as_classification_table,
+    as_record,
+    as_table,
+)
 from gliclass_rerank.reranker import GLiClassReranker
-from gliclass_rerank.validation import Dtype, check_dtype
+from gliclass_rerank.validation import check_dtype
 
 
 def evaluate(
-    collections: Annotated[list[Path], typer.Argument(help="Folders in BEIR layout.", metavar="COLLECTION...")],
+    collections: Annotated[
+        list[Path], typer.Argument(help="Folders in BEIR layout, or of labelled texts.", metavar="COLLECTION...")
+    ],
     model: Annotated[
         list[str] | None, typer.Option(help="Hub name or folder; again for more. The embedded model without it.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Which qrels, and which run.")] = "test",
+    nli: Annotated[
+        list[str] | None,
+        typer.Option(help="Cross-encoder for inference to classify labelled texts beside; again for more."),
+    ] = None,
+    wording: Annotated[
+        Path | None, typer.Option("--labels", help="JSON list of what to call the labels, in the order of labels.json.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which qrels and run, or which texts.")] = "test",
     queries: Annotated[
-        int | None, typer.Option(min=1, help="Queries of each, drawn at random; all without it.")
+        int | None, typer.Option(min=1, help="Queries or texts of each, drawn at random; all without it.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn or shuffled.")] = 0,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -45,16 +61,29 @@ def evaluate(
     """Rerank each COLLECTION with each model, and measure how good the order is.
 
     A folder holds corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv and perhaps a run to rerank,
-    runs/SPLIT.*.trec; without one, judged passages or BM25's first 50 are reranked. A terminal gets
-    a table, anything else JSON.
+    runs/SPLIT.*.trec; without one, judged passages or BM25's first 50 are reranked. One with
+    labels.json and SPLIT.jsonl, lines of {"text", "label"}, is classified, all labels at once. A
+    terminal gets a table, anything else JSON.
     """
     with errors_in_one_line():
-        _check_before_work(json_file, plot_file)
+        labelled = [folder for folder in collections if (folder / LABELS).is_file()]
+        _check_before_work(json_file, plot_file, labelled, collections, nli, wording)
+        check_dtype(dtype)
+        named = _name_all(model or [None])
         with errors.status("reading", spinner="dots"):
-            read = [read_collection(folder, split, queries=queries, seed=seed) for folder in collections]
-            rerankers = _load(model or [None], dtype, device)
+            read = [read_collection(f, split, queries=queries, seed=seed) for f in collections if f not in labelled]
+            words = None if wording is None else json.loads(wording.read_text(encoding="utf-8"))
+            sets = [read_labelled_texts(f, split, wording=words, texts=queries, seed=seed) for f in labelled]
+            options: dict[str, Any] = {"dtype": dtype, "device": device}
+            rerankers = {name: GLiClassReranker.from_pretrained(m, **options) for name, m in named.items()}
+            classifiers = load_classifiers(named, _name_all(nli or []), options) if sets else {}
         results, cut = _run(read, rerankers)
-        record = _settings(split, seed, dtype, rerankers) | {"passages cut": cut} | as_record(results)
+        classified = classify_sets(sets, classifiers)
+        record = _settings(split, seed, dtype, rerankers)
+        if read:
+            record |= {"passages cut": cut} | as_record(results)
+        if sets:
+            record |= as_classification_record(classified)
         text = json.dumps(record, indent=1) + "\n"
         if json_file is not None:
             json_file.write_text(text, encoding="utf-8")
@@ -62,7 +91,10 @@ def evaluate(
             save_plot(results, plot_file)
     console = Console()
     if console.is_terminal:
-        console.print(as_table(results))
+        if read:
+            console.print(as_table(results))
+        if sets:
+            console.print(as_classification_table(classified))
     else:
         sys.stdout.write(text)
     for name, passages in cut.items():
@@ -71,8 +103,21 @@ def evaluate(
             errors.print(Text(note), style="yellow")
 
 
-def _check_before_work(json_file: Path | None, plot_file: Path | None) -> None:
+def _check_before_work(
+    json_file: Path | None,
+    plot_file: Path | None,
+    labelled: Sequence[Path],
+    folders: Sequence[Path],
+    nli: Sequence[str] | None,
+    wording: Path | None,
+) -> None:
     """Refuse before hours of scoring what would fail after them."""
+    if plot_file is not None and len(labelled) == len(folders):
+        raise ValueError("--plot draws collections in BEIR layout, and there is none.")
+    if nli and not labelled:
+        raise ValueError(f"--nli classifies labelled texts, and no folder has a {LABELS}.")
+    if wording is not None and len(labelled) != 1:
+        raise ValueError(f"--labels are those of one set of labelled texts, but {len(labelled)} folders are such.")
     for module in ("ir_measures", "scipy", *(["matplotlib"] if plot_file else [])):
         require_framework(module, extra="eval")
     for option, path in (("--json", json_file), ("--plot", plot_file)):
@@ -82,17 +127,16 @@ def _check_before_work(json_file: Path | None, plot_file: Path | None) -> None:
         raise ValueError(f"--plot is {str(plot_file)!r}, expected a name that ends in .png.")
 
 
-def _load(models: Sequence[str | None], dtype: str, device: str | None) -> dict[str, GLiClassReranker]:
+def _name_all(models: Iterable[str | None]) -> dict[str, str | None]:
     """The models by the names they go by here: a folder's last part, numbered where two are alike."""
-    check_dtype(dtype)
-    rerankers: dict[str, GLiClassReranker] = {}
+    named: dict[str, str | None] = {}
     for model in models:
         name = plain = _name(model)
         numbers = count(2)
-        while name in rerankers:
+        while name in named:
             name = f"{plain} ({next(numbers)})"
-        rerankers[name] = GLiClassReranker.from_pretrained(model, dtype=cast("Dtype", dtype), device=device)
-    return rerankers
+        named[name] = model
+    return named
 
 
 def _name(model: str | None) -> str:

@@ -22,6 +22,12 @@ def rank(
     files: Annotated[list[str], typer.Argument(help="Files of passages; - for standard input.", metavar="FILE...|-")],
     top_k: Annotated[int | None, typer.Option(min=1, help="Passages to keep.")] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score to keep.")] = None,
+    facet: Annotated[
+        list[str] | None, typer.Option(help="Another thing to know of each passage; again for more.")
+    ] = None,
+    windows: Annotated[
+        bool, typer.Option("--windows", help="Read passages that do not fit in overlapping windows, not cut.")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="Hub name or folder; the embedded model without it.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is without it.")] = None,
     layout: Annotated[Layout, typer.Option(help="How the files hold passages; auto goes by the name.")] = Layout.AUTO,
@@ -35,8 +41,12 @@ def rank(
     with errors_in_one_line():
         passages = [passage for file in files for passage in read_passages(file, layout)]
         with errors.status("ranking", spinner="dots"):
-            reranker = GLiClassReranker.from_pretrained(model, device=device)
-            hits = reranker.rank(question, [p.text for p in passages], top_k=top_k, threshold=threshold)
+            reranker = GLiClassReranker.from_pretrained(
+                model, device=device, long_passages="windows" if windows else "truncate"
+            )
+            hits = reranker.rank(
+                question, [p.text for p in passages], top_k=top_k, threshold=threshold, facets=facet or ()
+            )
     console = Console()
     if as_json or not console.is_terminal:
         json.dump([_as_dict(i, hit, passages) for i, hit in enumerate(hits, 1)], sys.stdout, indent=1)
@@ -55,6 +65,8 @@ def _as_dict(place: int, hit: RankedPassage, passages: list[SourcedPassage]) -> 
         "index": hit.index,
         "source": passages[hit.index].source,
         "truncated": hit.truncated,
+        **({"span": hit.span} if hit.span else {}),
+        **({"facets": {facet: round(score, 6) for facet, score in hit.facets.items()}} if hit.facets else {}),
         "text": hit.text,
     }
 

@@ -1,4 +1,4 @@
-"""Several models side by side, over several collections: as a table and as a record.
+"""Several models side by side, over several collections or sets of texts: as a table and as a record.
 
 Results are evaluations by model, each model's in the same order of collections.
 """
@@ -6,11 +6,13 @@ Results are evaluations by model, each model's in the same order of collections.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 from rich.table import Column, Table
 from rich.text import Text
 
+from gliclass_rerank.evaluation.classification import Classified
 from gliclass_rerank.evaluation.evaluator import Evaluation
 from gliclass_rerank.evaluation.measures import MEASURES
 from gliclass_rerank.evaluation.significance import Estimate
@@ -77,11 +79,60 @@ def as_record(results: Results) -> dict[str, Any]:
         }
         for evaluations in zip(*results.values(), strict=True)
     ]
-    mean = {
+    means = {
         "first stage": _rounded_means(_first_stage(results)),
         "models": {model: _rounded_means([e.reranked for e in results[model]]) for model in results},
     }
-    return {"collections": collections, "mean": mean}
+    return {"collections": collections, "mean": means}
+
+
+def as_classification_table(results: Mapping[str, Sequence[Classified]]) -> Table:
+    """A table for the terminal: a row for each set of texts, a column for each model, as in the model cards.
+
+    Args:
+        results: By model, each model's in the same order of sets.
+
+    Example:
+        >>> table = as_classification_table({"m": [Classified("tea", 2, 10, 0.5, 0.6)]})
+        >>> [str(column.header) for column in table.columns]
+        ['dataset', 'texts', 'm']
+    """
+    table = Table("dataset", "texts", *(Column(Text(name)) for name in results), title="macro-F1 (accuracy)")
+    for of_set in zip(*results.values(), strict=True):
+        cells = (f"{found.macro_f1:.4f} ({found.accuracy:.4f})" for found in of_set)
+        table.add_row(Text(of_set[0].name), str(of_set[0].texts), *cells)
+    table.add_section()
+    table.add_row("average", "", *(f"{mean(found.macro_f1 for found in of):.4f}" for of in results.values()))
+    return table
+
+
+def as_classification_record(results: Mapping[str, Sequence[Classified]]) -> dict[str, Any]:
+    """Every figure, ready for JSON.
+
+    Args:
+        results: See ``as_classification_table``.
+
+    Returns:
+        "classification", a row for each set, and "average macro-F1" by model.
+
+    Example:
+        >>> as_classification_record({"m": [Classified("tea", 2, 10, 0.5, 0.6)]})["average macro-F1"]
+        {'m': 0.5}
+    """
+    rows = [
+        {
+            "dataset": of_set[0].name,
+            "labels": of_set[0].labels,
+            "texts": of_set[0].texts,
+            "models": {
+                model: {"macro-F1": _rounded(found.macro_f1), "accuracy": _rounded(found.accuracy)}
+                for model, found in zip(results, of_set, strict=True)
+            },
+        }
+        for of_set in zip(*results.values(), strict=True)
+    ]
+    averages = {model: _rounded(mean(found.macro_f1 for found in of)) for model, of in results.items()}
+    return {"classification": rows, "average macro-F1": averages}
 
 
 def mean_over_collections(estimates: Iterable[Mapping[str, Estimate]]) -> dict[str, float]:

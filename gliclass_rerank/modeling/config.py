@@ -73,6 +73,7 @@ class GLiClassConfig:
     layer_wise: bool = False
     encoder_layer_id: int = -1
     dropout: float = 0.1
+    recommended_threshold: float | None = None  # of this project: the score that best parts answers from others
     extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -140,6 +141,9 @@ class GLiClassConfig:
         _choose("pooling_strategy", self.pooling_strategy, POOLINGS)
         _choose("class_token_pooling", self.class_token_pooling, CLASS_POOLINGS)
         _choose("scorer_type", self.scorer_type, SCORERS)
+        threshold = self.recommended_threshold
+        if threshold is not None and not (_is_number(threshold) and 0 <= threshold <= 1):
+            raise ValueError(f"config.json has recommended_threshold {threshold!r}, expected a number in [0, 1].")
         for option, why in _REFUSED.items():
             if self.extra.get(option):
                 raise ValueError(f"config.json sets {option}, which is not supported: {why}.")
@@ -189,6 +193,8 @@ class GLiClassConfig:
     def to_dict(self) -> dict[str, Any]:
         """The content of a config.json that this project and the official library read alike."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "extra"}
+        if self.recommended_threshold is None:
+            del fields["recommended_threshold"]
         return {
             **self.extra,
             **fields,
@@ -203,10 +209,14 @@ def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_number(value: object) -> TypeGuard[float]:
+    return _is_int(value) or isinstance(value, float)
+
+
 _TYPE_CHECKS: dict[str, Callable[[object], bool]] = {
     "bool": lambda value: isinstance(value, bool),
     "int": _is_int,
-    "float": lambda value: _is_int(value) or isinstance(value, float),
+    "float": _is_number,
     "str": lambda value: isinstance(value, str),
 }
 

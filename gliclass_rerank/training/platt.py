@@ -19,7 +19,6 @@ from torch import nn
 
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 
-_THRESHOLD = "recommended_threshold"  # in config.json
 _BINS = 10
 _LEAST_PAIRS = 30  # of either kind; a fit on fewer says little
 
@@ -145,7 +144,7 @@ def fold_calibration(network: GLiClassNetwork, calibration: Calibration) -> None
         >>> from gliclass_rerank.checkpoint import load_checkpoint
         >>> network = load_checkpoint().network
         >>> fold_calibration(network, Calibration(scale=1.0, offset=0.0, threshold=0.4))
-        >>> network.config.extra["recommended_threshold"]
+        >>> network.config.recommended_threshold
         0.4
     """
     scale, offset = calibration.scale, calibration.offset
@@ -163,8 +162,7 @@ def fold_calibration(network: GLiClassNetwork, calibration: Calibration) -> None
     else:
         projector.weight.mul_(scale)
         projector.bias.mul_(scale)
-    extra = {**network.config.extra, _THRESHOLD: calibration.threshold}
-    network.config = replace(network.config, extra=extra)
+    network.config = replace(network.config, recommended_threshold=calibration.threshold)
 
 
 def _last_layer(network: GLiClassNetwork) -> nn.Linear | None:
@@ -182,8 +180,7 @@ def forget_threshold(network: GLiClassNetwork) -> None:
         >>> from gliclass_rerank.checkpoint import load_checkpoint
         >>> network = load_checkpoint().network
         >>> forget_threshold(network)
-        >>> "recommended_threshold" in network.config.extra
-        False
+        >>> network.config.recommended_threshold is None
+        True
     """
-    extra = {key: value for key, value in network.config.extra.items() if key != _THRESHOLD}
-    network.config = replace(network.config, extra=extra)
+    network.config = replace(network.config, recommended_threshold=None)

@@ -1,0 +1,184 @@
+"""Zero-shot classification, measured: each text has one label, and all labels are shown at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliclass_rerank.adapter import require_framework
+from gliclass_rerank.beir_files import read_json_lines
+from gliclass_rerank.validation import check_count, check_texts
+
+LABELS = "labels.json"
+_BLOCK = 256  # texts classified at a time, so that a progress bar moves
+
+Classify = Callable[[list[str], list[str]], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledTexts:
+    """Some texts, each with one of a few labels.
+
+    Attributes:
+        name: The folder's.
+        labels: The labels as a model is shown them.
+        texts: The texts.
+        truth: For each text the position of its label.
+
+    Example:
+        >>> LabelledTexts("tea", ["hot", "cold"], ["It steams."], [0]).labels[0]
+        'hot'
+    """
+
+    name: str
+    labels: list[str]
+    texts: list[str]
+    truth: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """How many of a set's texts got their label.
+
+    Attributes:
+        name: The set's.
+        labels: How many labels there are to choose from.
+        texts: How many texts.
+        macro_f1: The mean of the F1 of each label that occurs.
+        accuracy: The share of texts that got their label.
+    """
+
+    name: str
+    labels: int
+    texts: int
+    macro_f1: float
+    accuracy: float
+
+
+def read_labelled_texts(
+    folder: str | os.PathLike[str],
+    split: str = "test",
+    *,
+    wording: Sequence[str] | None = None,
+    texts: int | None = None,
+    seed: int = 0,
+) -> LabelledTexts:
+    """Read labels.json, a list, and <split>.jsonl, lines of {"text", "label"}.
+
+    Args:
+        folder: The set.
+        split: Which file of texts.
+        wording: What models are shown in place of each label, in the order of labels.json; None
+            for the labels themselves, written as words: "PlayMusic" and "play_music" as "Play Music", "play music".
+        texts: How many, drawn at random; None for all.
+        seed: Of what is random.
+
+    Raises:
+        OSError: A file is missing or cannot be read.
+        ValueError: A file does not hold what it should; file, line and what was expected are named.
+
+    Example:
+        >>> read_labelled_texts("cls_snips").labels  # doctest: +SKIP
+        ['Add To Playlist', 'Book Restaurant', ...]
+    """
+    check_count("texts", texts)
+    folder = Path(folder)
+    labels = json.loads((folder / LABELS).read_text(encoding="utf-8"))
+    if not isinstance(labels, list) or len(set(map(str, labels))) != len(labels) or len(labels) < 2:
+        raise ValueError(f"{folder / LABELS}: expected a list of at least two different labels.")
+    labels = check_texts(LABELS, labels)
+    shown = [as_words(label) for label in labels] if wording is None else check_texts("wording", wording)
+    if len(shown) != len(labels) or len(set(shown)) != len(labels):
+        raise ValueError(f"wording has {len(set(shown))} different labels, expected {len(labels)}, one for each.")
+    rows = []
+    for place, row in read_json_lines(folder / f"{split}.jsonl"):
+        if not isinstance(row.get("text"), str) or row.get("label") not in labels:
+            raise ValueError(f'{place}: expected {{"text", "label"}} with a label of {LABELS}.')
+        rows.append((row["text"], labels.index(row["label"])))
+    if not rows:
+        raise ValueError(f"{folder / f'{split}.jsonl'} holds no texts.")
+    if texts is not None and texts < len(rows):
+        rows = random.Random(seed).sample(rows, texts)
+    return LabelledTexts(folder.resolve().name, shown, [text for text, _ in rows], [truth for _, truth in rows])
+
+
+def as_words(label: str) -> str:
+    """A label as words.
+
+    Args:
+        label: For instance a name from a program.
+
+    Example:
+        >>> as_words("PlayMusic"), as_words("play_music")
+        ('Play Music', 'play music')
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", label.replace("_", " "))
+
+
+def evaluate_classification(data: LabelledTexts, classify: Classify) -> Classified:
+    """Classify a set's texts and count.
+
+    Args:
+        data: See ``read_labelled_texts``.
+        classify: Called with some texts and all labels, gives one of the labels for each text.
+
+    Raises:
+        ImportError: The extra "eval" is not installed.
+        ValueError: ``classify`` gives what is no label.
+
+    Example:
+        >>> tea = LabelledTexts("tea", ["hot", "cold"], ["It steams.", "It is iced."], [0, 1])
+        >>> evaluate_classification(tea, lambda texts, labels: ["hot"] * len(texts)).accuracy
+        0.5
+    """
+    require_framework("sklearn", extra="eval")
+    from sklearn.metrics import accuracy_score, f1_score
+
+    answers: list[int] = []
+    for start in range(0, len(data.texts), _BLOCK):
+        answers += map(data.labels.index, classify(data.texts[start : start + _BLOCK], list(data.labels)))
+    occurring = sorted(set(data.truth))
+    return Classified(
+        data.name,
+        len(data.labels),
+        len(data.texts),
+        float(f1_score(data.truth, answers, average="macro", labels=occurring, zero_division=0)),
+        float(accuracy_score(data.truth, answers)),
+    )
+
+
+def nli_classifier(model: str | os.PathLike[str], device: str | None = None) -> Classify:
+    """A model for natural language inference, which reads each text with each label in a pass of its own.
+
+    Args:
+        model: A hub name or a local folder of a sequence classifier with a label "entailment"; only
+            safetensors are read.
+        device: "cpu", "cuda", "cuda:1" or "mps"; None for the first of CUDA, MPS and CPU.
+
+    Returns:
+        What ``evaluate_classification`` calls: transformers' own pipeline for zero-shot classification.
+
+    Raises:
+        OSError: The model cannot be found.
+        ValueError: The device cannot be had.
+    """
+    from transformers import pipeline
+
+    from gliclass_rerank.scorer import choose_device
+
+    run = pipeline(
+        "zero-shot-classification",
+        model=os.fspath(model),
+        device=choose_device(device),
+        model_kwargs={"use_safetensors": True},
+    )
+
+    def classify(texts: list[str], labels: list[str]) -> list[str]:
+        return [found["labels"][0] for found in run(texts, candidate_labels=labels)]
+
+    return classify
