@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from benchmarks.results_file import RESULTS
@@ -38,8 +39,8 @@ def quality() -> str:
         first, reranked = row["first stage"]["nDCG@10"]["mean"], row["models"]["embedded"]["nDCG@10"]
         interval = f"{reranked['low']:.3f} to {reranked['high']:.3f}"
         rows.append([row["collection"], row["queries"], f"{first:.3f}", f"{reranked['mean']:.3f}", interval])
-    mean = record["mean"]
-    means = [mean["first stage"]["nDCG@10"], mean["models"]["embedded"]["nDCG@10"]]
+    of_all = record["mean"]
+    means = [of_all["first stage"]["nDCG@10"], of_all["models"]["embedded"]["nDCG@10"]]
     rows.append(["**mean**", "", *(f"{value:.3f}" for value in means), ""])
     return as_markdown(["collection", "queries", "BM25", "reranked", "95 % interval"], rows)
 
@@ -73,9 +74,10 @@ def written_corpus() -> str:
 
 
 def answerability() -> str:
-    """How well scores tell answers from other passages."""
-    rows = [[row["against"], f"{row['AUROC']:.3f}"] for row in read("answerability")["comparisons"]]
-    return as_markdown(["an answer's paragraph against", "AUROC"], rows)
+    """How well scores tell answers from other passages, and what the threshold makes of them."""
+    columns = ("AUROC", "precision", "recall", "F1")
+    rows = [[row["against"], *(f"{row[c]:.3f}" for c in columns)] for row in read("answerability")["comparisons"]]
+    return as_markdown(["answerable questions against", *columns], rows)
 
 
 def together() -> str:
@@ -86,7 +88,8 @@ def together() -> str:
     for row in rows:
         found.setdefault(row["collection"], []).append(f"{row['nDCG@10']:.3f}")
     header = ["collection", *("alone" if count == 1 else f"{count} together" for count in counts)]
-    return as_markdown(header, [[name, *values] for name, values in found.items()])
+    means = [f"{mean(row['nDCG@10'] for row in rows if row['together'] == count):.3f}" for count in counts]
+    return as_markdown(header, [*([name, *values] for name, values in found.items()), ["**mean**", *means]])
 
 
 def calibration() -> str:
@@ -99,13 +102,32 @@ def calibration() -> str:
     return as_markdown(["calibration", "log-loss", "calibration error", "F1"], rows)
 
 
+def classification() -> str:
+    """Zero-shot classification by the embedded model."""
+    return _macro_f1("classification")
+
+
 def knowledge() -> str:
-    """Zero-shot classification of several checkpoints."""
-    record = read("knowledge")
-    models = list(dict.fromkeys(row["model"] for row in record["sets"]))
-    f1 = {(row["set"], row["model"]): f"{row['macro-F1']:.3f}" for row in [*record["sets"], *record["means"]]}
-    sets = list(dict.fromkeys(name for name, _ in f1))
-    return as_markdown(["macro-F1", *models], [[name, *(f1[name, model] for model in models)] for name in sets])
+    """Zero-shot classification before and after training to rank, in full and with LoRA."""
+    return _macro_f1("knowledge")
+
+
+def _macro_f1(name: str) -> str:
+    record = read(name)
+    averages = record["average macro-F1"]
+    rows = [
+        [row["dataset"], row["texts"], *(f"{row['models'][model]['macro-F1']:.4f}" for model in averages)]
+        for row in record["classification"]
+    ]
+    rows.append(["**average**", "", *(f"{average:.4f}" for average in averages.values())])
+    return as_markdown(["dataset", "texts", *averages], rows)
+
+
+def windows() -> str:
+    """What reading in windows makes of paragraphs that lie in long texts."""
+    record = read("windows")
+    rows = [[row["read"], f"{row['nDCG@10']:.3f}", f"{row['first']:.1%}"] for row in record["ways"]]
+    return as_markdown(["what is read", "nDCG@10", "the right one is first"], rows)
 
 
 def speed() -> str:
@@ -129,7 +151,9 @@ TABLES: dict[str, Callable[[], str]] = {
         answerability,
         together,
         calibration,
+        classification,
         knowledge,
+        windows,
         speed,
     )
 }

@@ -4,7 +4,8 @@
 
 A collection is a folder in BEIR layout with a run in runs/test.*.trec. Each query is scored over
 its own candidates, alone and among companions: other queries of the collection, the query at a
-random place among them. As many companions go along as leave the passage half of the prompt.
+random place among them. Where they would leave the passage less than half of the prompt, they
+are shared out over several, as ``score_matrix`` does.
 Encoders run in fp32, so that what moves is not rounding. Prints a table and writes
 results/together.json.
 """
@@ -22,8 +23,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.label_scorer import LabelScorer
 from benchmarks.results_file import write_result
+from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.evaluation import Collection, read_collection
 from gliclass_rerank.evaluation.measures import measure
 from gliclass_rerank.progress import progress
@@ -36,28 +37,25 @@ SEED = 0
 
 @dataclass
 class Outcome:
-    """What scoring so many queries together gave: a ranking, each pair's movement, and labels per prompt."""
+    """What scoring so many queries together gave: a ranking, and each pair's movement."""
 
     ranking: dict[str, list[str]] = field(default_factory=dict)
     movements: list[float] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
 
 
 def score_among(
-    query: str, companions: Sequence[str], passages: Sequence[str], scorer: LabelScorer, rng: random.Random
-) -> tuple[NDArray[np.float64], int]:
-    """The query's scores in a prompt with the companions that fit, and how many labels that prompt has."""
-    labels = list(companions)
-    while labels and scorer.count_tokens([query, *labels]) > scorer.max_length // 2:
-        labels.pop()
-    place = rng.randint(0, len(labels))
-    labels.insert(place, query)
-    logits = scorer.logits(labels, passages)[:, place].astype(np.float64)
-    return 1 / (1 + np.exp(-logits)), len(labels)
+    query: str, companions: Sequence[str], passages: Sequence[str], reranker: GLiClassReranker, rng: random.Random
+) -> NDArray[np.float32]:
+    """The query's scores among companions."""
+    queries = list(companions)
+    place = rng.randint(0, len(queries))
+    queries.insert(place, query)
+    scores: NDArray[np.float32] = reranker.score_matrix(queries, passages, together=True)[place]
+    return scores
 
 
 def score_collection(
-    collection: Collection, others: Sequence[str], scorer: LabelScorer, sizes: Sequence[int]
+    collection: Collection, others: Sequence[str], reranker: GLiClassReranker, sizes: Sequence[int]
 ) -> dict[int, Outcome]:
     """Score every query alone and in prompts of each size, with companions drawn from ``others``."""
     outcomes = {size: Outcome() for size in (1, *sizes)}
@@ -69,15 +67,12 @@ def score_collection(
         if not ids:
             continue
         passages = [collection.passages[i] for i in ids]
-        alone, _ = score_among(text, [], passages, scorer, rng)
+        alone = score_among(text, [], passages, reranker, rng)
         for size, outcome in outcomes.items():
-            scores, labels = (
-                (alone, 1) if size == 1 else score_among(text, companions[: size - 1], passages, scorer, rng)
-            )
+            scores = alone if size == 1 else score_among(text, companions[: size - 1], passages, reranker, rng)
             order = np.argsort(-scores, kind="stable").tolist()  # equal scores keep the first stage's order
             outcome.ranking[query] = [ids[i] for i in order]
             outcome.movements += np.abs(scores - alone).tolist()
-            outcome.labels.append(labels)
     return outcomes
 
 
@@ -88,7 +83,6 @@ def evaluate(collection: Collection, outcomes: dict[int, Outcome]) -> list[dict[
             "collection": collection.name,
             "queries": len(collection.queries),
             "together": size,
-            "mean labels": round(float(np.mean(outcome.labels)), 2),
             "nDCG@10": round(float(np.mean(measure(collection.qrels, outcome.ranking)["nDCG@10"])), 4),
             "mean movement": round(float(np.mean(outcome.movements)), 4),
         }
@@ -118,14 +112,14 @@ def main() -> None:
     parser.add_argument("--queries", type=int, help="how many of each, drawn at random; all without it")
     parser.add_argument("--together", type=int, nargs="+", default=[2, 4, 8], help="queries in one prompt")
     options = parser.parse_args()
-    scorer = LabelScorer(options.model, "float32")
+    reranker = GLiClassReranker.from_pretrained(options.model, dtype="float32")
     rows = []
     for folder in options.collections:
         collection = read_collection(folder, queries=options.queries, seed=SEED)
         others = sorted(set(read_collection(folder).queries.values()))
-        rows += evaluate(collection, score_collection(collection, others, scorer, options.together))
+        rows += evaluate(collection, score_collection(collection, others, reranker, options.together))
     show(rows)
-    write_result("together", {"dtype": scorer.dtype, "max_length": scorer.max_length, "collections": rows})
+    write_result("together", {"dtype": "float32", "max_length": reranker.max_length, "collections": rows})
 
 
 if __name__ == "__main__":
