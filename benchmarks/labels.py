@@ -7,7 +7,7 @@ After the table of inference speed in the model cards of the v3.0 checkpoints: b
 so many tokens, examples a second averaged over their lengths. Contenders take turns on the same fresh
 texts: this engine (dtype auto), the official pipeline, and cross-encoders of the shapes of the cards'
 baselines, with random weights (if sentence-transformers is installed). A text with its labels may have
-1,024 tokens. Prints a table and writes results/labels.json.
+1,024 tokens. Prints a table and writes results/labels.json and .png.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from gliclass import GLiClassModel, ZeroShotClassificationPipeline
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.plots import save_lines
 from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
 from benchmarks.speed import Draw, Score, cross_encoder, race, whole_words
@@ -89,14 +90,20 @@ def make_draw(words: list[str], tokens: int, labels: int) -> Draw:
     return draw
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def rates_of(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
+    """Examples a second by contender and number of labels, averaged over the texts' lengths."""
+    rates: dict[str, dict[int, float]] = {}
+    for name, count in dict.fromkeys((row["contender"], row["labels"]) for row in rows):
+        own = [1 / row["median"] for row in rows if (row["contender"], row["labels"]) == (name, count)]
+        rates.setdefault(name, {})[count] = mean(own)
+    return rates
+
+
+def show(rates: dict[str, dict[int, float]]) -> None:
     """Print examples a second: a line for each contender, a column for each number of labels."""
-    counts = sorted({row["labels"] for row in rows})
-    table = Table("examples a second at … labels", *map(str, counts))
-    for name in dict.fromkeys(row["contender"] for row in rows):
-        own = [row for row in rows if row["contender"] == name]
-        rates = [mean(1 / row["median"] for row in own if row["labels"] == count) for count in counts]
-        table.add_row(name, *(f"{rate:.2f}" for rate in rates))
+    table = Table("examples a second at … labels", *map(str, next(iter(rates.values()))))
+    for name, by_count in rates.items():
+        table.add_row(name, *(f"{rate:.2f}" for rate in by_count.values()))
     Console().print(table)
 
 
@@ -129,8 +136,9 @@ def main() -> None:
             for tokens in options.tokens:
                 case = {"labels": count, "tokens": tokens}
                 rows += race(runners, make_draw(words, tokens, count), options.repeats, case)
-    show(rows)
+    show(rates_of(rows))
     write_result("labels", {"repeats": options.repeats, "max_length": MAX_LENGTH, "rows": rows})
+    save_lines("labels", rates_of(rows), "examples a second", "labels")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 Without options: the embedded model, 100 passages of 180 tokens on average, queries of 10 tokens.
 All ways take turns on the same fresh words, those of ``benchmarks.speed``. The passes of several
 queries have more tokens than those of one; their ratio says what these alone should cost. Prints
-a table and writes results/multi_query.json.
+a table and writes results/multi_query.json and .png.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.plots import save_bars
 from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
 from benchmarks.speed import CONTROL_TOKENS, Score, make_draw, race
@@ -90,6 +91,11 @@ def main() -> None:
                 rows += measure(shape, words, folder, options)
     show(rows)
     write_result("multi_query", {"passages": options.passages, "tokens": options.tokens, "ways": rows})
+    groups: dict[str, dict[str, float]] = {}
+    for row in rows:
+        group = groups.setdefault(f"{row['shape']}\nqueries of {row['words']}", {})
+        group[row["contender"].replace(", ", " queries ")] = row["median"]
+    save_bars("multi_query", groups, f"seconds for {options.passages} passages of {options.tokens} tokens")
 
 
 if __name__ == "__main__":

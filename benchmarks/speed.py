@@ -10,7 +10,7 @@ sentence-transformers is installed) has the same encoder with random weights, as
 published checkpoints for every contender. The floor is the time of the encoder's matrix products
 alone, without padding and attention, measured among the contenders. Every contender is used as it
 comes, but for the limit of tokens, which is the same for all, and the official pipeline's second
-try at its best batch size. Prints a table and writes results/speed.json.
+try at its best batch size. Prints a table and writes results/speed.json and .png.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
+from benchmarks.plots import save_bars
 from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
 from gliclass_rerank import GLiClassReranker
@@ -256,6 +257,12 @@ def main() -> None:
     peers = {name: version(name) for name in ("sentence-transformers",) if find_spec(name.replace("-", "_"))}
     settings = {"repeats": options.repeats, "peers": peers, "official batch sizes": OFFICIAL_BATCH_SIZES}
     write_result("speed", {**settings, "contenders": rows})
+    groups: dict[str, dict[str, float]] = {}
+    for row in rows:
+        case = f"{row['shape']}\n{row['passages']} × {row['tokens']}"
+        name = row["contender"].split(" (")[0].replace(f", batch {OFFICIAL_BATCH_SIZE}", ", default")
+        groups.setdefault(case, {})[name] = row["passages"] / row["median"]
+    save_bars("speed", groups, "passages a second")
 
 
 if __name__ == "__main__":
