@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from gliclass_rerank.ahead import ahead
@@ -257,6 +259,51 @@ class GLiClassReranker:
         check_query("query", query)
         return [found.scores[0] for found in self._score([query], check_texts("passages", passages))]
 
+    def score_pairs(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
+        """Score pairs of a query and a passage; those of different queries share batches.
+
+        Args:
+            pairs: The pairs.
+
+        Returns:
+            One score in [0, 1] per pair, in input order: that which ``score`` gives.
+
+        Raises:
+            TypeError: A query or a passage is no str.
+            ValueError: A query is empty or leaves no room for a passage.
+
+        Example:
+            >>> reranker = GLiClassReranker.from_pretrained(device="cpu")
+            >>> low, high = reranker.score_pairs([("tea", "Rain falls."), ("rain", "Rain falls.")])
+            >>> low < high
+            True
+        """
+        pairs = list(pairs)
+        by_query: dict[str, list[str]] = {}
+        for query, passage in pairs:
+            by_query.setdefault(query, []).append(passage)
+        for query, passages in by_query.items():
+            check_query("query", query)
+            check_texts(f"passages of {query!r}", passages)
+        self._loaded.scorer.check_process()
+        windows = {query: self._windows(passages, [[query]]) for query, passages in by_query.items()}
+        parts = list(
+            dict.fromkeys(
+                (query, passage[start:end])
+                for query, of_query in windows.items()
+                for passage, spans in of_query.items()
+                for start, end in spans
+            )
+        )
+        blocks = [parts[start : start + _BLOCK] for start in range(0, len(parts), _BLOCK)]
+        found: dict[tuple[str, str], float] = {}
+        for block, prompts in zip(blocks, ahead(self._build_pairs, blocks), strict=True):
+            found.update(zip(block, self._loaded.scorer.logits(prompts)[:, 0].tolist(), strict=True))
+        return [
+            sigmoid(max(found[query, passage[start:end]] for start, end in windows[query][passage]))
+            for query, passage in pairs
+        ]
+
     def score_matrix(
         self, queries: Iterable[str], passages: Iterable[str], *, together: bool = False
     ) -> NDArray[np.float32]:
@@ -402,6 +449,13 @@ class GLiClassReranker:
             queries,
             lambda group: together and len(group) + len(facets) <= _MOST_TOGETHER and count([*group, *facets]) <= room,
         )
+
+    def _build_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Prompt]:
+        """Prompts of pairs, of which those of one query stand together."""
+        prompts: list[Prompt] = []
+        for query, group in groupby(pairs, key=itemgetter(0)):
+            prompts += self._build([query], [passage for _, passage in group])
+        return prompts
 
     def _build(self, labels: Sequence[str], passages: Sequence[str]) -> list[Prompt]:
         return self._loaded.checkpoint.prompts.build(labels, passages, self.max_length)

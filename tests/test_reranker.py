@@ -213,3 +213,20 @@ def test_import_is_light() -> None:
     script = "import sys, gliclass_rerank; print(sorted({'torch', 'transformers', 'numpy', 'tokenizers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_pairs_are_scored_as_alone_in_their_order(embedded: GLiClassReranker) -> None:
+    pairs = [(query, passage) for passage in (*PASSAGES, PASSAGES[0]) for query in ("does bread rise?", "sugar")]
+    expected = [embedded.score(query, [passage])[0] for query, passage in pairs]
+    assert embedded.score_pairs(iter(pairs)) == pytest.approx(expected, abs=1e-6)
+    windows = GLiClassReranker.from_pretrained(device="cpu", dtype="float32", long_passages="windows")
+    long = [("bread", "The council met. " * 300 + "Bread rises."), ("sugar", "The council met. " * 300)]
+    expected = [windows.score(query, [passage])[0] for query, passage in long]
+    assert windows.score_pairs(long) == pytest.approx(expected, abs=1e-6)
+    assert embedded.score_pairs([]) == []
+
+
+@pytest.mark.parametrize(("pair", "error"), [((" ", "a"), ValueError), (("a", 3), TypeError), ((3, "a"), TypeError)])
+def test_a_pair_that_cannot_be_scored_is_refused(pair: Any, error: type[Exception], embedded: GLiClassReranker) -> None:
+    with pytest.raises(error, match="expected"):
+        embedded.score_pairs([("bread", "Bread rises."), pair])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 
 from langchain_core.cross_encoders import BaseCrossEncoder
 
@@ -60,11 +59,4 @@ class GLiClassCrossEncoder(BaseCrossEncoder):
         Raises:
             ValueError: A query is empty or leaves no room for its passage.
         """
-        asked: dict[str, list[int]] = defaultdict(list)
-        for position, (query, _) in enumerate(text_pairs):
-            asked[query].append(position)
-        scores = [0.0] * len(text_pairs)
-        for query, positions in asked.items():
-            for hit in self._reranker.rank(query, [text_pairs[i][1] for i in positions]):
-                scores[positions[hit.index]] = hit.score
-        return scores
+        return self._reranker.load().score_pairs(text_pairs) if text_pairs else []

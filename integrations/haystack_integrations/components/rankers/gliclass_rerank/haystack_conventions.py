@@ -33,9 +33,3 @@ def without_duplicates(documents: list[Document]) -> list[Document]:
 
 def _retrieved(document: Document) -> float:
     return -math.inf if document.score is None else document.score
-
-
-def logit(score: float) -> float:
-    """The logit that a score came from."""
-    inside = min(max(score, 5e-324), 1 - 2**-53)  # at 0 and 1 themselves it would be endless
-    return math.log(inside) - math.log1p(-inside)

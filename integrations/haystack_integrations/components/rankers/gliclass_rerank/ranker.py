@@ -11,7 +11,6 @@ from haystack.utils import ComponentDevice, Secret
 from haystack_integrations.components.rankers.gliclass_rerank.haystack_conventions import (
     check_limits,
     join_content,
-    logit,
     without_duplicates,
 )
 
@@ -19,6 +18,7 @@ from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.adapter import Facets, LazyReranker, with_findings
 from gliclass_rerank.fusion import Fusion
 from gliclass_rerank.options import LongPassages
+from gliclass_rerank.probabilities import logit
 from gliclass_rerank.validation import Dtype, check_queries, check_texts
 
 
