@@ -103,9 +103,9 @@ def score_taken_out(collection: Collection, reranker: GLiClassReranker) -> tuple
         relevant = {i for i in ids if collection.qrels[query].get(i, 0) > 0}
         others = [i for i in ids if i not in relevant][:CANDIDATES]
         if relevant & set(ids[:CANDIDATES]) and others:
-            hits = reranker.score(text, [collection.passages[i] for i in [*ids[:CANDIDATES], *others]])
-            best[0].append(max(hits[: -len(others)]))
-            best[1].append(max(hits[-len(others) :]))
+            scores = reranker.score(text, [collection.passages[i] for i in [*ids[:CANDIDATES], *others]])
+            best[0].append(max(scores[: -len(others)]))
+            best[1].append(max(scores[-len(others) :]))
     return best
 
 

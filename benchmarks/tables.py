@@ -104,16 +104,7 @@ def calibration() -> str:
 
 def classification() -> str:
     """Zero-shot classification by the embedded model."""
-    return _macro_f1("classification")
-
-
-def knowledge() -> str:
-    """Zero-shot classification before and after training to rank, in full and with LoRA."""
-    return _macro_f1("knowledge")
-
-
-def _macro_f1(name: str) -> str:
-    record = read(name)
+    record = read("classification")
     averages = record["average macro-F1"]
     rows = [
         [row["dataset"], row["texts"], *(f"{row['models'][model]['macro-F1']:.4f}" for model in averages)]
@@ -152,7 +143,6 @@ TABLES: dict[str, Callable[[], str]] = {
         together,
         calibration,
         classification,
-        knowledge,
         windows,
         speed,
     )

@@ -35,11 +35,10 @@ BARE, WINDOWS, CUT = "the paragraph alone", "in a long text, in windows", "in a 
 
 def bury(paragraph: str, others: Sequence[str], rng: random.Random) -> str:
     """A text of at least so many words with the paragraph at a random place among others."""
-    chosen = [paragraph]
-    for other in rng.sample(others, len(others)):
-        if sum(len(text.split()) for text in chosen) >= WORDS:
-            break
-        chosen.append(other)
+    chosen, words = [paragraph], len(paragraph.split())
+    while words < WORDS:
+        chosen.append(rng.choice(others))
+        words += len(chosen[-1].split())
     rng.shuffle(chosen)
     return "\n\n".join(chosen)
 
@@ -66,6 +65,8 @@ def main() -> None:
         rng = random.Random(f"{SEED} {query}")
         there = {titles[i] for i in ids}
         others = [passage for i, passage in collection.passages.items() if titles[i] not in there]
+        if not others:
+            raise SystemExit(f"{options.collection}: passages need titles, to tell articles apart.")
         bare = [collection.passages[i] for i in ids]
         long = [bury(paragraph, others, rng) for paragraph in bare]
         ranked: dict[str, list[RankedPassage]] = {
@@ -85,7 +86,7 @@ def main() -> None:
         first = [qrels[query].get(ids[0], 0) > 0 for query, ids in run.items()]
         ndcg = sum(found["nDCG@10"]) / len(run)
         rows.append({"read": way, "nDCG@10": round(ndcg, 4), "first": round(sum(first) / len(first), 4)})
-    held = sum(spans) / len(spans)
+    held = sum(spans) / max(len(spans), 1)
     table = Table("what is read", "nDCG@10", "right one first", title=f"{len(qrels)} questions of {collection.name}")
     for row in rows:
         table.add_row(row["read"], f"{row['nDCG@10']:.3f}", f"{row['first']:.1%}")

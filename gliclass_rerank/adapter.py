@@ -17,7 +17,7 @@ from gliclass_rerank.validation import (
     check_count,
     check_dtype,
     check_facets,
-    check_queries,
+    check_some_queries,
     check_texts,
     check_threshold,
 )
@@ -48,13 +48,13 @@ def require_framework(module: str, extra: str) -> None:
         raise ImportError(f"{module} is not installed: pip install 'gliclass-rerank[{extra}]'.")
 
 
-def with_findings(metadata: Mapping[str, Any], hit: RankedPassage, text: slice) -> dict[str, Any]:
+def with_findings(metadata: Mapping[str, Any], hit: RankedPassage, text: slice | None) -> dict[str, Any]:
     """A copy of a document's metadata with what was found in it beside its score.
 
     Args:
-        metadata: The document's; the place of an earlier reranking's best window is dropped.
+        metadata: The document's; what an earlier reranking found is dropped.
         hit: The ranked passage.
-        text: Which of the characters that were ranked are the document's own.
+        text: Which of the characters that were ranked are the document's own; None where that is not known.
 
     Returns:
         It has "relevance_facets", a dict, where there are any; and of what was read in windows
@@ -64,14 +64,47 @@ def with_findings(metadata: Mapping[str, Any], hit: RankedPassage, text: slice) 
         >>> with_findings({}, RankedPassage(0, 0.9, "title: a long text", False, span=(7, 13)), slice(7, 18))
         {'relevance_span': [0, 6]}
     """
-    found = {key: value for key, value in metadata.items() if key != _SPAN}
+    found = without_findings(metadata)
     if hit.facets:
         found[_FACETS] = dict(hit.facets)
-    if hit.span is not None:
+    if hit.span is not None and text is not None:
         start, end = (min(max(place, text.start), text.stop) - text.start for place in hit.span)
         if start < end:
             found[_SPAN] = [start, end]
     return found
+
+
+def without_findings(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a document's metadata without what ``with_findings`` put into it.
+
+    Args:
+        metadata: The document's.
+
+    Example:
+        >>> without_findings({"page": 2, "relevance_span": [0, 6]})
+        {'page': 2}
+    """
+    return {key: value for key, value in metadata.items() if key not in (_FACETS, _SPAN)}
+
+
+def keep_facets(facets: Iterable[str] | Mapping[str, float] | None) -> Facets | None:
+    """Facets as an option to keep: checked, and of the adapter's own.
+
+    Args:
+        facets: See ``GLiClassReranker.rank``.
+
+    Raises:
+        TypeError: A facet is no str, or its lowest score no number.
+        ValueError: A facet is empty, or its lowest score not in [0, 1].
+
+    Example:
+        >>> keep_facets(("is new",)), keep_facets({"is new": 0.5}), keep_facets(None)
+        (['is new'], {'is new': 0.5}, None)
+    """
+    if facets is None:
+        return None
+    lowest = check_facets(facets)
+    return lowest if isinstance(facets, Mapping) else list(lowest)
 
 
 class LazyReranker:
@@ -85,9 +118,6 @@ class LazyReranker:
         max_length: See there.
         long_passages: See there.
         revision: See there.
-        fusion: See ``GLiClassReranker.rank``.
-        together: See there.
-        facets: See there.
 
     Raises:
         TypeError: ``model`` or ``max_length`` is of another type.
@@ -107,13 +137,7 @@ class LazyReranker:
         max_length: int | None = None,
         long_passages: LongPassages = "truncate",
         revision: str | None = None,
-        fusion: Fusion = "max",
-        together: bool = False,
-        facets: Facets | None = None,
     ) -> None:
-        check_choice("fusion", fusion, get_args(Fusion))
-        check_facets(facets or ())
-        self._labels: dict[str, Any] = {"fusion": fusion, "together": together, "facets": facets or ()}
         self._ready: GLiClassReranker | None = None
         if isinstance(model, GLiClassReranker):
             if (device, dtype, max_length, long_passages, revision) != (None, "auto", None, "truncate", None):
@@ -156,17 +180,27 @@ class LazyReranker:
         *,
         top_k: int | None = None,
         threshold: float | None = None,
+        fusion: Fusion = "max",
+        together: bool = False,
+        facets: Facets | None = None,
     ) -> list[RankedPassage]:
         """``GLiClassReranker.rank``, but for no texts nothing is loaded."""
         check_count("top_k", top_k)
         check_threshold("threshold", threshold)
-        queries = check_queries("query", query)
-        if not queries:
-            raise ValueError("query is empty, expected a str or at least one.")
+        check_choice("fusion", fusion, get_args(Fusion))
+        queries = check_some_queries("query", query)
         passages = check_texts("texts", texts)
         if not passages:
             return []
-        return self.load().rank(queries, passages, top_k=top_k, threshold=threshold, **self._labels)
+        return self.load().rank(
+            queries,
+            passages,
+            top_k=top_k,
+            threshold=threshold,
+            fusion=fusion,
+            together=together,
+            facets=facets or (),
+        )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"options": self.options, "_labels": self._labels, "_ready": None}
+        return {"options": self.options, "_ready": None}

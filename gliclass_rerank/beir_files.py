@@ -12,6 +12,26 @@ from typing import Any
 from gliclass_rerank.validation import check_query
 
 
+def read_json(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - any JSON
+    """Read a file of JSON.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no JSON, or not UTF-8; it is named.
+
+    Example:
+        >>> read_json("labels.json")  # doctest: +SKIP
+        ['sports', 'cooking']
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from error
+
+
 def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read a file of JSON objects, one a line.
 

@@ -207,7 +207,10 @@ class ZeroShotClassifier:
             cut += [i for i in block if any(prompt.truncated for prompt in built[i])]
             rows += self._run([built[i] for i in block])
         if cut:
-            warnings.warn(f"texts {cut[:5]} ({len(cut)} in all) were cut to {self.max_length} tokens.", stacklevel=3)
+            warnings.warn(
+                f"{len(cut)} of {len(texts)} texts were cut to {self.max_length} tokens, first texts[{cut[0]}].",
+                stacklevel=3,
+            )
         return rows
 
     def _build(self, question: _Question, texts: Sequence[str]) -> list[list[Prompt]]:

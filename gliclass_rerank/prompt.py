@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tokenizers import Tokenizer
 
 from gliclass_rerank.token_cache import Encoded, TokenCache, key_of
-from gliclass_rerank.windows import Span, part
+from gliclass_rerank.windows import Span, halve, part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -176,12 +176,26 @@ class PromptBuilder:
 
         Returns:
             For each text the places of its windows; all of it where it fits.
+
+        Example:
+            >>> from gliclass_rerank.checkpoint import load_checkpoint
+            >>> load_checkpoint().prompts.windows(["one two three", "one"], max_length=512, room=2, size=2)
+            [[(0, 7), (4, 13)], [(0, 3)]]
         """
-        found = self._encode_texts(texts, max_length)
-        return [
-            part(text, self._places(text), size) if encoded.cut or len(encoded.ids) > room else [(0, len(text))]
-            for text, encoded in zip(texts, found, strict=True)
-        ]
+        found = []
+        for text, fits in zip(texts, self._fit(texts, max_length, room), strict=True):
+            spans = [(0, len(text))] if fits else part(text, self._places(text), size)
+            while not fits:
+                # On its own, a part may fall into more tokens; and between two tokens may lie half a million blanks.
+                fitting = self._fit([text[start:end] for start, end in spans], max_length, room)
+                smaller = [s for span, ok in zip(spans, fitting, strict=True) for s in ([span] if ok else halve(span))]
+                fits = smaller == spans
+                spans = smaller
+            found.append(spans)
+        return found
+
+    def _fit(self, texts: Sequence[str], max_length: int, room: int) -> list[bool]:
+        return [not text.cut and len(text.ids) <= room for text in self._encode_texts(texts, max_length)]
 
     def _places(self, text: str) -> list[Span]:
         """Where the tokens of a text stand; nearly, at the seams of very long ones."""

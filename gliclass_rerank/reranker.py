@@ -26,6 +26,7 @@ from gliclass_rerank.validation import (
     check_facets,
     check_queries,
     check_query,
+    check_some_queries,
     check_texts,
     check_threshold,
 )
@@ -54,7 +55,8 @@ class RankedPassage:
         truncated: Whether the model read only its beginning, since max_length has no room for all of
             it beside the query (and what else is in the prompt).
         span: Of a passage that was read in windows, where the best one stands: ``text[start:end]``,
-            which on its own has the same score. None where all was read at once.
+            which on its own has the same score (with several queries: the window that fits one of
+            them best). None where all was read at once.
         facets: How well each facet that was asked for fits it, in [0, 1]; with several queries, beside
             the first of them. Of windows the best one counts, for each facet.
 
@@ -164,7 +166,8 @@ class GLiClassReranker:
     def recommended_threshold(self) -> float | None:
         """The score that best parts answers from other passages (by F1), on questions kept out of training.
 
-        With it as ``threshold``, ``rank`` returns nothing where nothing is relevant. None where the
+        With it as ``threshold``, ``rank`` returns nothing where nothing is relevant. It was chosen for one
+        query over passages that fit: windows, several queries and facets move scores. None where the
         checkpoint names none; ``gliclass-rerank calibrate`` finds one.
         """
         return self._loaded.checkpoint.config.recommended_threshold
@@ -202,8 +205,9 @@ class GLiClassReranker:
 
         Raises:
             TypeError: ``passages`` or ``facets`` is a single str, or an item is no str (named by index).
-            ValueError: The query is empty or leaves no room for a passage, query and facets leave it
-                less than half of max_length, or another argument is out of range.
+            ValueError: The query is empty or leaves no room for a passage, query and facets (or, in
+                windows, the query alone) leave it less than half of max_length, or another argument is
+                out of range.
             FloatingPointError: The model gave a logit that is not finite.
             MemoryError: Not even one passage fits into memory.
             RuntimeError: The process was forked after the model was loaded.
@@ -219,9 +223,7 @@ class GLiClassReranker:
         check_count("top_k", top_k)
         check_threshold("threshold", threshold)
         check_choice("fusion", fusion, get_args(Fusion))
-        queries = check_queries("query", query)
-        if not queries:
-            raise ValueError("query is empty, expected a str or at least one.")
+        queries = check_some_queries("query", query)
         lowest = check_facets(facets)
         passages = check_texts("passages", passages)
         found = self._score(queries, passages, list(lowest), together=together)
@@ -286,6 +288,7 @@ class GLiClassReranker:
             check_query("query", query)
             check_texts(f"passages of {query!r}", passages)
         self._loaded.scorer.check_process()
+        self._check_room(by_query)
         windows = {query: self._windows(passages, [[query]]) for query, passages in by_query.items()}
         parts = list(
             dict.fromkeys(
@@ -398,6 +401,7 @@ class GLiClassReranker:
     ) -> list[_Found]:
         """What is found in each passage."""
         self._loaded.scorer.check_process()  # before anything that a thread of the first process may have locked
+        self._check_room(queries, facets)
         groups = self._group(queries, facets, together=together)
         windows = self._windows(passages, [[*group, *facets] for group in groups])
         # Each text once: duplicates cost nothing, and their scores are equal to the last bit.
@@ -422,7 +426,7 @@ class GLiClassReranker:
             found[passage] = _Found(
                 _best([rows[text] for text in parts]),
                 _best([of_facets.get(text, []) for text in parts]),
-                truncated=len(parts) == 1 and passage in cut,
+                truncated=any(text in cut for text in parts),
                 span=None if len(parts) == 1 else spans[best],
             )
         return [found[passage] for passage in passages]
@@ -434,17 +438,27 @@ class GLiClassReranker:
             return {passage: [(0, len(passage))] for passage in distinct}
         builder = self._loaded.checkpoint.prompts
         room = self.max_length - max(map(builder.count_tokens, prompts), default=0)
-        spans = builder.windows(distinct, self.max_length, room=room, size=max(1, min(_WINDOW, room)))
-        return dict(zip(distinct, spans, strict=True))
+        find = partial(builder.windows, max_length=self.max_length, room=room, size=min(_WINDOW, room))
+        spans: dict[str, list[Span]] = {}
+        for start in range(0, len(distinct), _BLOCK):
+            block = distinct[start : start + _BLOCK]
+            spans.update(zip(block, find(block), strict=True))
+        return spans
+
+    def _check_room(self, queries: Iterable[str], facets: Sequence[str] = ()) -> None:
+        """Refuse labels that leave a passage too little: beside facets, or in windows, less than half."""
+        if facets or self.options.long_passages == "windows":
+            prompts = self._loaded.checkpoint.prompts
+            taken = max((prompts.count_tokens([query, *facets]) for query in queries), default=0)
+            if taken > self.max_length // 2:
+                raise ValueError(
+                    f"query and facets take {taken} of max_length {self.max_length} tokens, more than half. "
+                    "Shorten them, ask for fewer facets or raise max_length."
+                )
 
     def _group(self, queries: Sequence[str], facets: Sequence[str], *, together: bool) -> list[list[str]]:
         """Which queries share a prompt; labels that share one leave half of it to the passage."""
         count, room = self._loaded.checkpoint.prompts.count_tokens, self.max_length // 2
-        if facets and (taken := max(count([query, *facets]) for query in queries)) > room:
-            raise ValueError(
-                f"query and facets take {taken} of max_length {self.max_length} tokens, more than half. "
-                "Shorten them, ask for fewer facets or raise max_length."
-            )
         return group_labels(
             queries,
             lambda group: together and len(group) + len(facets) <= _MOST_TOGETHER and count([*group, *facets]) <= room,

@@ -63,13 +63,23 @@ def check_queries(name: str, queries: str | Iterable[str]) -> list[str]:
     return queries
 
 
+def check_some_queries(name: str, queries: str | Iterable[str]) -> list[str]:
+    """``check_queries``, and refuse none at all."""
+    queries = check_queries(name, queries)
+    if not queries:
+        raise ValueError(f"{name} is empty, expected a str or at least one.")
+    return queries
+
+
 def check_facets(facets: Iterable[str] | Mapping[str, float]) -> dict[str, float]:
     """Make a dict from facets to the lowest scores with which a passage is kept: 0 where none is given."""
     if isinstance(facets, Mapping):
         for facet, lowest in facets.items():
             check_query("a facet", facet)
             check_threshold(f"facets[{facet!r}]", lowest)
-        return {facet: lowest or 0.0 for facet, lowest in facets.items()}
+            if lowest is None:
+                raise TypeError(f"facets[{facet!r}] is None, expected a number in [0, 1]: 0 to keep all.")
+        return dict(facets)
     return dict.fromkeys(check_queries("facets", check_texts("facets", facets)), 0.0)
 
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 Span = tuple[int, int]  # the first character, and the one behind the last
 
-_SENTENCE_END = re.compile(r"""[.!?…][)\]"'”’»]*\s+$|[。！？]\s*$|\n\s*$""")
+_SENTENCE_END = re.compile(r"""[.!?…][)\]"'”’»]*\s+$|[。！？][」』）”’]*\s*$|\n\s*$""")
+_CLOSING = tuple("」』）”’")  # of a sentence, behind its full stop
 _SEEN = 8  # characters in front of a token, to tell whether a sentence ends there
 
 
 def part(text: str, tokens: Sequence[Span], size: int) -> list[Span]:
-    """Part a text into windows that overlap by about half.
+    """Part a text into windows that overlap by about half, or more where they are tiny.
 
     They begin and end between sentences where one ends in the quarter of a window in front of the
     place, else between words.
@@ -23,7 +24,7 @@ def part(text: str, tokens: Sequence[Span], size: int) -> list[Span]:
         size: Tokens of a window, at least 1.
 
     Returns:
-        The windows' places, in order; together they cover the text.
+        The windows' places, in order; each token lies in at least one.
 
     Example:
         >>> text = "one two three four five"
@@ -55,8 +56,25 @@ def _boundary(text: str, tokens: Sequence[Span], place: int, most_back: int) -> 
 def _begins_sentence(text: str, start: int) -> bool:
     # Some tokenizers count the blank in front of a word to it.
     start += text[start : start + 1].isspace()
-    return bool(_SENTENCE_END.search(text[max(start - _SEEN, 0) : start]))
+    return not text.startswith(_CLOSING, start) and bool(_SENTENCE_END.search(text[max(start - _SEEN, 0) : start]))
 
 
 def _begins_word(text: str, start: int) -> bool:
     return any(c.isspace() for c in text[max(start - 1, 0) : start + 1])
+
+
+def halve(span: Span) -> list[Span]:
+    """Two windows in place of one, which overlap by half of it; the same one where it cannot be parted.
+
+    Args:
+        span: Where the window stands.
+
+    Example:
+        >>> halve((0, 100))
+        [(0, 75), (25, 100)]
+    """
+    start, end = span
+    quarter = (end - start) // 4
+    if end - start < 2:
+        return [span]
+    return [(start, end - max(quarter, 1)), (start + max(quarter, 1), end)]

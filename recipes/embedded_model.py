@@ -88,11 +88,10 @@ def is_finished(output: Path, settings: TrainingSettings) -> bool:
 
 def train_round(
     start: Path, encoder: Path, sources: list[Path], teacher: str, output: Path, settings: TrainingSettings
-) -> Path:
-    """Train, mix with the encoder and calibrate; returns the checkpoint's folder. What is there already stays."""
+) -> None:
+    """Train, mix with the encoder and calibrate, from where it was stopped."""
     trained, calibrated, figures = (output / name for name in ("trained", "model", "calibration.json"))
-    if figures.exists():
-        return calibrated
+    figures.unlink(missing_ok=True)
     if not is_finished(trained, settings):
         train(start, sources, trained, settings, teacher=teacher, held_out=HELD_OUT)
     shutil.rmtree(calibrated, ignore_errors=True)  # of a run that was stopped before it wrote the figures
@@ -102,7 +101,25 @@ def train_round(
         command = describe_command("python -m recipes.embedded_model", sys.argv[1:])
         record = {"command": command, **describe_environment(), **report.as_dict()}
         unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return calibrated
+
+
+def make_rounds(
+    encoder: Path,
+    sources: list[Path],
+    teacher: str,
+    output: Path,
+    train_round: Callable[[Path, Path, list[Path], str, Path, TrainingSettings], None] = train_round,
+) -> None:
+    """Go through the rounds, each from the model of the one before, leaving out what is there already."""
+    model, anew = encoder, False
+    for number, settings in enumerate(ROUNDS, 1):
+        folder = output / str(number)
+        if anew:  # what is there came from another start
+            shutil.rmtree(folder, ignore_errors=True)
+        if not ((folder / "calibration.json").exists() and is_finished(folder / "trained", settings)):
+            train_round(model, encoder, sources, teacher, folder, settings)
+            anew = True
+        model = folder / "model"
 
 
 def main() -> None:
@@ -115,9 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     sources = choose_data(options.data, options.output / "data")
     encoder = keep_english(find_checkpoint(options.encoder), options.output / "encoder" / Path(options.encoder).name)
-    model = encoder
-    for number, settings in enumerate(ROUNDS, 1):
-        model = train_round(model, encoder, sources, options.teacher, options.output / str(number), settings)
+    make_rounds(encoder, sources, options.teacher, options.output)
 
 
 if __name__ == "__main__":

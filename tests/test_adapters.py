@@ -147,6 +147,8 @@ def test_an_empty_query_is_refused(harness: Any, query: str, items: list[Item]) 
         ({"fusion": "best"}, ValueError, "fusion"),
         ({"facets": [" "]}, ValueError, r"facets\[0\] is ' '"),
         ({"facets": {"is new": 2}}, ValueError, r"facets\['is new'\] is 2"),
+        ({"facets": {"is new": True}}, TypeError, r"facets\['is new'\] is True"),
+        ({"facets": {"is new": None}}, TypeError, r"facets\['is new'\] is None"),
         ({"model": 3}, (TypeError, ValueError), "model"),
     ],
 )
@@ -235,7 +237,7 @@ def test_several_queries_are_fused(harness: Any, embedded: GLiClassReranker, opt
     assert [(harness.unwrap(f).text, harness.unwrap(f).score) for f in found] == [(h.text, h.score) for h in expected]
 
 
-def test_no_queries_and_an_empty_one_are_refused(harness: Any) -> None:
+def test_an_empty_query_among_several_is_refused(harness: Any) -> None:
     with pytest.raises(ValueError, match=r"\[1\] is ''"):
         harness.run(harness.make(**FP32), [QUERY, ""], harness.wrap(ITEMS))
 
@@ -250,10 +252,25 @@ def test_facets_come_in_the_metadata_and_can_filter(harness: Any, rank: Any, emb
     kept = {item.id for item in rank(ITEMS, facets={facets[0]: lowest})}
     alone = {hit.index for hit in embedded.rank(QUERY, [i.text or "" for i in ITEMS], facets={facets[0]: lowest})}
     assert kept == {ITEMS[i].id for i in alone} and 0 < len(kept) < len(ITEMS)
-    again = harness.make(**FP32, facets=facets)
-    assert [harness.unwrap(f) for f in harness.run(again, QUERY, harness.run(again, QUERY, harness.wrap(ITEMS)))] == [
-        harness.unwrap(f) for f in harness.run(again, QUERY, harness.wrap(ITEMS))
-    ]
+
+
+def test_what_an_earlier_reranking_found_is_replaced(harness: Any) -> None:
+    with_facets, without = harness.make(**FP32, facets=["is about trade"]), harness.make(**FP32)
+    once = harness.run(with_facets, QUERY, harness.wrap(ITEMS))
+    found = {item.id: item for item in map(harness.unwrap, once)}
+    for adapter, expected in ((with_facets, found), (without, {i.id: i.metadata for i in ITEMS})):
+        for item in map(harness.unwrap, harness.run(adapter, QUERY, once)):
+            assert (item if adapter is with_facets else item.metadata) == expected[item.id]
+
+
+def test_facets_are_the_adapter_s_own_and_can_be_any_iterable(harness: Any) -> None:
+    facets = ["is about trade"]
+    given = harness.make(**FP32, facets=facets)
+    facets.append(" ")
+    drawn = harness.make(**FP32, facets=(facet for facet in ("is about trade",)))
+    for adapter in (given, drawn):
+        found = harness.unwrap(harness.run(adapter, QUERY, harness.wrap(ITEMS))[0])
+        assert list(found.metadata["relevance_facets"]) == ["is about trade"]
 
 
 def test_of_long_texts_the_best_window_s_place_comes_in_the_metadata(rank: Any, embedded: GLiClassReranker) -> None:

@@ -25,6 +25,7 @@ from gliclass_rerank.evaluation.classification import (
     read_labelled_texts,
 )
 from tests.json_lines import write_rows
+from tests.small_collections import RUN, write
 
 runner = CliRunner()
 ROWS = [
@@ -59,6 +60,8 @@ def test_labels_are_shown_as_words_or_as_one_likes(folder: Path) -> None:
         ("labels.json", '{"a": 1}', "expected a list of at least two different labels"),
         ("labels.json", '["a", "a"]', "expected a list of at least two different labels"),
         ("labels.json", '["a", 3]', r"labels.json\[1\] is a int"),
+        ("labels.json", '["a", " "]', r"labels.json\[1\] is ' '"),
+        ("labels.json", "[", "labels.json is not JSON"),
         ("test.jsonl", '{"text": "a", "label": "weather"}', "test.jsonl:1"),
         ("test.jsonl", '{"label": "sports"}', "test.jsonl:1"),
         ("test.jsonl", "", "holds no texts"),
@@ -68,6 +71,11 @@ def test_a_set_that_is_broken_is_named(file: str, content: str, message: str, fo
     (folder / file).write_text(content)
     with pytest.raises((TypeError, ValueError), match=message):
         read_labelled_texts(folder)
+
+
+def test_labels_that_are_the_same_words_stay_as_they_are(folder: Path) -> None:
+    (folder / "labels.json").write_text('["PlayMusic", "Play_Music", "sports", "homeCooking"]', encoding="utf-8-sig")
+    assert read_labelled_texts(folder).labels == ["PlayMusic", "Play_Music", "sports", "homeCooking"]
 
 
 @pytest.mark.parametrize("wording", [["a", "b"], ["a", "b", "b"]])
@@ -103,8 +111,17 @@ def inference_model(tmp_path: Path) -> Path:
 
 def test_a_cross_encoder_gives_one_of_the_labels(inference_model: Path, folder: Path) -> None:
     data = read_labelled_texts(folder)
-    answers = nli_classifier(inference_model, "cpu")(data.texts, data.labels)
-    assert len(answers) == 3 and set(answers) <= set(data.labels)
+    answers = nli_classifier(inference_model, "cpu")([*data.texts, ""], data.labels)
+    assert len(answers) == 4 and set(answers) <= set(data.labels)
+
+
+def test_a_model_that_infers_nothing_is_refused(inference_model: Path) -> None:
+    config = json.loads((inference_model / "config.json").read_text())
+    config["id2label"] = {"0": "bad", "1": "so-so", "2": "good"}
+    config["label2id"] = {"bad": 0, "so-so": 1, "good": 2}
+    (inference_model / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="has no label 'entailment'"):
+        nli_classifier(inference_model, "cpu")
 
 
 def test_eval_puts_classifiers_side_by_side(folder: Path, inference_model: Path, tmp_path: Path) -> None:
@@ -124,9 +141,28 @@ def test_eval_puts_classifiers_side_by_side(folder: Path, inference_model: Path,
     assert record["average macro-F1"]["embedded"] == row["models"]["embedded"]["macro-F1"]
 
 
+def test_eval_takes_collections_and_sets_of_texts_together(folder: Path, tmp_path: Path) -> None:
+    collection = write(tmp_path / "small", run=RUN)
+    words = tmp_path / "words.json"
+    words.write_text(json.dumps(["a match", "a meal", "an election"]))
+    result = runner.invoke(app, ["eval", str(collection), str(folder), "--labels", str(words)])
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert [row["collection"] for row in record["collections"]] == ["small"]
+    assert [row["dataset"] for row in record["classification"]] == ["news"]
+    assert "scikit-learn" in record["versions"] and "ir-measures" in record["versions"]
+
+
+def test_eval_says_that_texts_were_cut(folder: Path) -> None:
+    write_rows(folder / "test.jsonl", {"text": "draw " * 1000, "label": "sports"}, *ROWS)
+    result = runner.invoke(app, ["eval", str(folder)])
+    assert result.stderr.strip() == "note: 1 of 4 texts were cut to 512 tokens, first texts[0]."
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["{folder}", "--labels", "{folder}/test.jsonl"], "test.jsonl is not JSON"),
         (["{folder}", "--plot", "x.png"], "--plot draws collections in BEIR layout, and there is none"),
         (["{folder}", "{folder}", "--labels", "x.json"], "--labels are those of one set of labelled texts, but 2"),
         (["elsewhere", "--nli", "x"], "--nli classifies labelled texts, and no folder has a labels.json"),

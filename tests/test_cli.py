@@ -101,6 +101,14 @@ def test_a_passage_is_never_read_as_markup() -> None:
     assert "\x1b" not in shown and "\x07" not in shown
 
 
+def test_the_table_has_facets_and_shows_the_best_window() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    hit = RankedPassage(0, 0.5, "far away: here it is", False, span=(10, 20), facets={"is [red]new": 0.25})
+    console.print(_as_table([hit], "utf-8"))
+    header, row = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert "is [red]new" in header and "0.250" in row and "here it is" in row and "far away" not in row
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 def test_a_passage_that_the_terminal_cannot_show_is_shown_with_marks_in_its_place(encoding: str) -> None:
     written = io.BytesIO()

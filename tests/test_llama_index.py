@@ -54,15 +54,28 @@ def test_each_start_event_has_its_end(events: list[Any]) -> None:
 
 def test_the_best_window_s_place_is_that_in_the_node_s_text_and_stays_hidden() -> None:
     filler = "The council met on Monday and spoke about the price of coal. " * 40
-    text = f"{filler}Tea is brewed from leaves. {filler}"
-    [given] = nodes(text, title="Minutes")
+    text = f"\n {filler}Tea is brewed from leaves. {filler}\n"
+    [given] = nodes(text, title="Minutes " * 120)
     postprocessor = GLiClassRerank(long_passages="windows", facets=["is about drinks"], **FP32)
     [found] = postprocessor.postprocess_nodes([given], query_str=TEA)
     start, end = found.node.metadata["relevance_span"]
     assert "Tea is brewed" in text[start:end] and 0 < start < end < len(text)
     for mode in (MetadataMode.EMBED, MetadataMode.LLM):
         assert found.node.get_content(mode) == given.node.get_content(mode)
-    assert given.node.metadata == {"title": "Minutes"}
+    assert list(given.node.metadata) == ["title"]
+
+
+@pytest.mark.parametrize("mode", list(MetadataMode))
+def test_what_one_reranking_found_is_no_text_for_the_next(mode: MetadataMode) -> None:
+    postprocessor = GLiClassRerank(facets=["is about drinks"], metadata_mode=mode, **FP32)
+    once = postprocessor.postprocess_nodes(nodes("Tea is brewed from leaves.", "Rain falls."), query_str=TEA)
+    assert postprocessor.postprocess_nodes(once, query_str=TEA) == once
+
+
+def test_options_of_labels_can_be_changed_later() -> None:
+    postprocessor = GLiClassRerank(**FP32)
+    postprocessor.facets = {"is about drinks": 1.0}
+    assert postprocessor.postprocess_nodes(nodes("Rain falls."), query_str=TEA) == []
 
 
 def test_the_bundle_s_embedding_strings_are_queries_where_that_is_asked() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTra
 from gliclass_rerank.checkpoint import load_checkpoint, save_checkpoint
 from gliclass_rerank.training.reading import read_data
 from gliclass_rerank.training.start import start_from_encoder
-from recipes.embedded_model import ROUNDS, choose_passages, is_finished
+from gliclass_rerank.training.trainer import TrainingSettings
+from recipes.embedded_model import ROUNDS, choose_passages, is_finished, make_rounds
 from recipes.english_vocabulary import is_needed, keep_english
 from recipes.mix_weights import mix_with_start
 
@@ -73,6 +75,31 @@ def test_what_another_recipe_left_is_not_taken_for_finished(tmp_path: Path) -> N
     assert is_finished(tmp_path, first) and not is_finished(tmp_path, second)
     (tmp_path / "training.json").write_text(json.dumps(record | {"steps": 1}))
     assert not is_finished(tmp_path, first)
+
+
+def test_a_round_of_other_settings_is_made_anew_and_so_is_what_follows(tmp_path: Path) -> None:
+    made: list[tuple[str, str]] = []
+
+    def make(
+        start: Path, encoder: Path, sources: object, teacher: str, output: Path, settings: TrainingSettings
+    ) -> None:
+        made.append((output.name, start.parent.name))
+        for name in ("trained", "model"):
+            (output / name).mkdir(parents=True, exist_ok=True)
+        (output / "trained" / "model.safetensors").touch()
+        (output / "trained" / "training.json").write_text(json.dumps(asdict(settings)))
+        (output / "calibration.json").touch()
+
+    encoder = tmp_path / "encoder" / "e"
+    go = partial(make_rounds, encoder, [], "t", tmp_path, train_round=make)
+    go()
+    go()
+    assert made == [("1", "encoder"), ("2", "1")]
+    record = tmp_path / "1" / "trained" / "training.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"steps": 1}))
+    (tmp_path / "2" / "of the other one").touch()
+    go()
+    assert made[2:] == [("1", "encoder"), ("2", "1")] and not (tmp_path / "2" / "of the other one").exists()
 
 
 def test_a_mixture_has_its_share_of_what_training_changed(tmp_path: Path) -> None:

@@ -151,6 +151,14 @@ def test_every_query_has_the_facets_beside_it(folder: Path, together: bool) -> N
             assert hit.score >= alone[hit.index].score - 1e-6
 
 
+def test_a_facet_s_lowest_score_keeps_what_reaches_it(embedded: GLiClassReranker) -> None:
+    scores = {hit.index: hit.facets[FACETS[0]] for hit in embedded.rank(QUERIES[0], PASSAGES, facets=FACETS)}
+    lowest = sorted(scores.values())[2]
+    kept = embedded.rank(QUERIES[0], PASSAGES, facets={FACETS[0]: lowest, FACETS[1]: 0}, top_k=3)
+    alike = [h for h in embedded.rank(QUERIES[0], PASSAGES, facets=FACETS) if scores[h.index] >= lowest]
+    assert kept == alike[:3] and len(alike) == len(PASSAGES) - 2
+
+
 def test_without_facets_there_are_none(embedded: GLiClassReranker) -> None:
     [hit] = embedded.rank("bread", ["Bread rises."])
     assert hit.facets == {} and math.isfinite(hit.score) and {hit: 1}[hit] == 1
@@ -165,6 +173,8 @@ def test_without_facets_there_are_none(embedded: GLiClassReranker) -> None:
         ("bread", {"fusion": "best"}, ValueError, "fusion is 'best', expected one of max, mean, rrf"),
         ("bread", {"facets": "food"}, TypeError, "facets is a single str"),
         ("bread", {"facets": ["food", ""]}, ValueError, r"facets\[1\] is ''"),
+        ("bread", {"facets": {"food": None}}, TypeError, r"facets\['food'\] is None"),
+        ("bread", {"facets": {"food": 1.5}}, ValueError, r"facets\['food'\] is 1.5"),
         ("bread", {"facets": ["food " * 300]}, ValueError, r"query and facets take \d+ of max_length 512"),
     ],
 )

@@ -92,10 +92,10 @@ def test_every_tokenizer_s_windows_fit(
     text = "Bread rises, naïve café  東京は日本\n\n12.5 % " * 30
     spans = prompts.windows([text, "short"], length, room=40, size=40)
     assert len(spans[0]) > 10 and spans[1] == [(0, 5)]
-    built = prompts.build([QUERY], [text[start:end] for start, end in spans[0]], whole.max_length)
-    assert all(len(prompt.ids) <= length + 2 for prompt in built)  # the first word of a part may fall into other tokens
-    [hit] = reranker_of(folder, length).rank(QUERY, [text])
     parts = [text[start:end] for start, end in spans[0]]
+    assert not any(prompt.truncated for prompt in prompts.build([QUERY], parts, length))
+    [hit] = reranker_of(folder, length).rank(QUERY, [text])
+    assert not hit.truncated
     assert hit.score == pytest.approx(max(reranker_of(folder, length).score(QUERY, parts)), abs=1e-6)
     assert hit.span in spans[0]
 
@@ -122,8 +122,11 @@ def test_any_text_is_read(windows: GLiClassReranker, text: str, times: int) -> N
     text *= times
     small = GLiClassReranker.from_pretrained(device="cpu", dtype="float32", max_length=24, long_passages="windows")
     [hit] = small.rank("bread", [text])
-    assert hit.text == text and 0 <= hit.score <= 1
-    assert hit.span is None or 0 <= hit.span[0] < hit.span[1] <= len(text)
+    assert hit.text == text and 0 <= hit.score <= 1 and not hit.truncated
+    spans = small._windows([text], [["bread"]])[text]
+    assert hit.span in spans or (hit.span is None and spans == [(0, len(text))])
+    for start, end in windows._loaded.checkpoint.prompts._places(text):
+        assert any(first <= start and end <= last for first, last in spans)
 
 
 def test_places_are_those_of_the_text_whatever_it_holds(windows: GLiClassReranker) -> None:
@@ -140,6 +143,33 @@ def test_a_text_of_many_slices_is_covered(windows: GLiClassReranker) -> None:
     assert len(places) == len(prompts._clone.encode(text, add_special_tokens=False).ids)
 
 
+@pytest.mark.parametrize("far", ["A" * 600_000 + " " + ANSWER, FILLER * 10 + " " * 600_000 + ANSWER])
+def test_nothing_is_too_far_into_a_text_to_be_read(windows: GLiClassReranker, far: str) -> None:
+    [hit] = windows.rank(QUERY, [f"{far} {FILLER * 60}"])
+    assert hit.span is not None and not hit.truncated
+    assert "underproofed" in hit.text[slice(*hit.span)] and hit.score > 0.05
+
+
+def test_a_bracket_or_quotation_mark_stays_with_its_sentence() -> None:
+    text = "「はい。」と言った。" * 40
+    for start, _ in part(text, [(i, i + 1) for i in range(len(text))], 40):
+        assert text[start] not in "」。"
+
+
+def test_with_a_mean_the_span_is_that_of_the_best_pair(windows: GLiClassReranker) -> None:
+    text = ANSWER + " " + FILLER * 80 + "A bicycle chain wants oil."
+    queries = [QUERY, "How do I care for a bicycle chain?"]
+    singles = [windows.rank(query, [text])[0] for query in queries]
+    best = max(singles, key=lambda hit: hit.score)
+    for fusion in ("max", "mean", "rrf"):
+        [hit] = windows.rank(queries, [text], fusion=fusion)
+        assert hit.span == best.span
+        expected = sum(s.score for s in singles) / 2 if fusion == "mean" else best.score
+        assert hit.score == pytest.approx(expected, abs=1e-6)
+    [hit] = windows.rank(queries, [text], together=True, facets=["is about bicycles"])
+    assert hit.span is not None and list(hit.facets) == ["is about bicycles"]
+
+
 def test_long_passages_is_checked_and_kept(windows: GLiClassReranker) -> None:
     with pytest.raises(ValueError, match="long_passages is 'cut', expected one of truncate, windows"):
         GLiClassReranker.from_pretrained(device="cpu", long_passages="cut")
@@ -147,6 +177,8 @@ def test_long_passages_is_checked_and_kept(windows: GLiClassReranker) -> None:
     assert windows.options.long_passages == "windows"
 
 
-def test_a_query_that_leaves_no_room_is_refused_with_windows_too(windows: GLiClassReranker) -> None:
-    with pytest.raises(ValueError, match="max_length 512"):
-        windows.rank("bread " * 600, [LONG])
+@pytest.mark.parametrize("words", [300, 600])
+def test_a_query_that_leaves_windows_little_room_is_refused(windows: GLiClassReranker, words: int) -> None:
+    for score in (windows.rank, lambda query, texts: windows.score_pairs([(query, texts[0])])):
+        with pytest.raises(ValueError, match="of max_length 512 tokens, more than half"):
+            score("bread " * words, [LONG])

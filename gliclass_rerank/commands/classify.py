@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gliclass_rerank.beir_files import read_json
 from gliclass_rerank.classifier import ZeroShotClassifier
-from gliclass_rerank.commands.terminal import errors, errors_in_one_line, printable
+from gliclass_rerank.commands.terminal import errors, errors_in_one_line, printable, warnings_as_notes
 from gliclass_rerank.passage_files import Layout, SourcedPassage, read_passages
 
 
@@ -41,9 +42,9 @@ def classify(
     with errors_in_one_line():
         if (label is None) == (labels_file is None):
             raise ValueError("expected labels, either as --label, once for each, or as --labels FILE.")
-        labels: Any = label if labels_file is None else json.loads(labels_file.read_text(encoding="utf-8"))
+        labels: Any = label if labels_file is None else read_json(labels_file)
         texts = [text for file in files for text in read_passages(file, layout)]
-        with errors.status("classifying", spinner="dots"):
+        with warnings_as_notes(), errors.status("classifying", spinner="dots"):
             classifier = ZeroShotClassifier.from_pretrained(
                 model, device=device, classification_type="single-label" if single_label else "multi-label"
             )

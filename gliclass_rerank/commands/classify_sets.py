@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.markup import escape
@@ -22,12 +23,21 @@ from gliclass_rerank.evaluation.classification import (
 def load_classifiers(
     models: Mapping[str, str | None], cross_encoders: Mapping[str, str | None], options: Mapping[str, Any]
 ) -> dict[str, Classify]:
-    """What classifies, by name; a cross-encoder's says what it is.
+    """What classifies, by name; behind that of a cross-encoder stands (NLI).
 
     Args:
         models: GLiClass checkpoints by name; None for the embedded model.
         cross_encoders: Models for natural language inference by name.
         options: "dtype" and "device".
+
+    Raises:
+        CheckpointError: See ``ZeroShotClassifier.from_pretrained``.
+        OSError: See ``nli_classifier``.
+        ValueError: See both.
+
+    Example:
+        >>> list(load_classifiers({"embedded": None}, {}, {"dtype": "auto", "device": None}))
+        ['embedded']
     """
 
     def load(model: str | None) -> Classify:
@@ -40,7 +50,8 @@ def load_classifiers(
         return classify
 
     return {name: load(model) for name, model in models.items()} | {
-        f"{name} (NLI)": nli_classifier(str(model), options["device"]) for name, model in cross_encoders.items()
+        f"{name} (NLI)": nli_classifier(str(model), options["device"], options["dtype"])
+        for name, model in cross_encoders.items()
     }
 
 
@@ -50,18 +61,19 @@ def classify_sets(sets: Sequence[LabelledTexts], classifiers: Mapping[str, Class
     Args:
         sets: The sets.
         classifiers: From ``load_classifiers``.
+
+    Raises:
+        ImportError: The extra "eval" is not installed.
+
+    Example:
+        >>> data = LabelledTexts("tea", ["hot", "cold"], ["It steams."], [0])
+        >>> classify_sets([data], {"always hot": lambda texts, labels: ["hot"]})["always hot"][0].accuracy
+        1.0
     """
     results: dict[str, list[Classified]] = {name: [] for name in classifiers}
     with Progress(console=errors, disable=not errors.is_terminal) as progress:
         for data in sets:
             for name, classify in classifiers.items():
                 task = progress.add_task(escape(f"{data.name}, {name}"), total=len(data.texts))
-
-                def told(texts: list[str], labels: list[str], run: Classify = classify) -> Sequence[str]:
-                    found = run(texts, labels)
-                    progress.advance(progress.task_ids[-1], len(texts))
-                    return found
-
-                results[name].append(evaluate_classification(data, told))
-                progress.update(task, completed=len(data.texts))
+                results[name].append(evaluate_classification(data, classify, partial(progress.advance, task)))
     return results

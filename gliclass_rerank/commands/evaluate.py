@@ -17,8 +17,9 @@ from rich.progress import Progress
 from rich.text import Text
 
 from gliclass_rerank.adapter import require_framework
+from gliclass_rerank.beir_files import read_json
 from gliclass_rerank.commands.classify_sets import classify_sets, load_classifiers
-from gliclass_rerank.commands.terminal import errors, errors_in_one_line, printable
+from gliclass_rerank.commands.terminal import errors, errors_in_one_line, printable, warnings_as_notes
 from gliclass_rerank.evaluation import Collection, Evaluation, read_collection
 from gliclass_rerank.evaluation import evaluate as evaluate_one
 from gliclass_rerank.evaluation.classification import LABELS, read_labelled_texts
@@ -31,7 +32,7 @@ from gliclass_rerank.evaluation.report import (
     as_table,
 )
 from gliclass_rerank.reranker import GLiClassReranker
-from gliclass_rerank.validation import check_dtype
+from gliclass_rerank.validation import check_dtype, check_texts
 
 
 def evaluate(
@@ -72,14 +73,16 @@ def evaluate(
         named = _name_all(model or [None])
         with errors.status("reading", spinner="dots"):
             read = [read_collection(f, split, queries=queries, seed=seed) for f in collections if f not in labelled]
-            words = None if wording is None else json.loads(wording.read_text(encoding="utf-8"))
+            words = None if wording is None else check_texts("--labels", read_json(wording))
             sets = [read_labelled_texts(f, split, wording=words, texts=queries, seed=seed) for f in labelled]
             options: dict[str, Any] = {"dtype": dtype, "device": device}
             rerankers = {name: GLiClassReranker.from_pretrained(m, **options) for name, m in named.items()}
             classifiers = load_classifiers(named, _name_all(nli or []), options) if sets else {}
         results, cut = _run(read, rerankers)
-        classified = classify_sets(sets, classifiers)
-        record = _settings(split, seed, dtype, rerankers)
+        with warnings_as_notes():
+            classified = classify_sets(sets, classifiers)
+        measured_by = [*(["ir-measures", "scipy"] if read else []), *(["scikit-learn"] if sets else [])]
+        record = _settings(split, seed, dtype, rerankers, measured_by)
         if read:
             record |= {"passages cut": cut} | as_record(results)
         if sets:
@@ -118,7 +121,8 @@ def _check_before_work(
         raise ValueError(f"--nli classifies labelled texts, and no folder has a {LABELS}.")
     if wording is not None and len(labelled) != 1:
         raise ValueError(f"--labels are those of one set of labelled texts, but {len(labelled)} folders are such.")
-    for module in ("ir_measures", "scipy", *(["matplotlib"] if plot_file else [])):
+    ranking = ["ir_measures", "scipy"] if len(labelled) < len(folders) else []
+    for module in [*ranking, *(["sklearn"] if labelled else []), *(["matplotlib"] if plot_file else [])]:
         require_framework(module, extra="eval")
     for option, path in (("--json", json_file), ("--plot", plot_file)):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
@@ -178,10 +182,12 @@ class _Score:
         return [hit.score for hit in hits]
 
 
-def _settings(split: str, seed: int, dtype: str, rerankers: Mapping[str, GLiClassReranker]) -> dict[str, Any]:
+def _settings(
+    split: str, seed: int, dtype: str, rerankers: Mapping[str, GLiClassReranker], measured_by: Sequence[str]
+) -> dict[str, Any]:
     return {
         "command": describe_command("gliclass-rerank", sys.argv[1:]),
-        **describe_environment("ir-measures", "scipy"),
+        **describe_environment(*measured_by),
         "split": split,
         "seed": seed,
         "dtype": dtype,

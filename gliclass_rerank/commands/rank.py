@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from gliclass_rerank.commands.terminal import errors, errors_in_one_line, printable
@@ -36,7 +36,7 @@ def rank(
     """Rank the passages in FILES against QUESTION.
 
     JSON lines (.jsonl) with a "text" each, text and Markdown files (.txt, .md) split into
-    paragraphs, and anything else one passage a line.
+    paragraphs, and anything else one passage a line. Of a passage read in windows the best one is shown.
     """
     with errors_in_one_line():
         passages = [passage for file in files for passage in read_passages(file, layout)]
@@ -72,9 +72,12 @@ def _as_dict(place: int, hit: RankedPassage, passages: list[SourcedPassage]) -> 
 
 
 def _as_table(hits: list[RankedPassage], encoding: str) -> Table:
-    table = Table("rank", "score", "", "passage", box=None, pad_edge=False)
+    # Text, not str: neither a facet nor a passage is ever read as markup.
+    facets = [Column(Text(printable(facet, encoding))) for facet in (hits[0].facets if hits else ())]
+    table = Table("rank", "score", "", *facets, "passage", box=None, pad_edge=False)
     for place, hit in enumerate(hits, 1):
         bar = ProgressBar(total=1, completed=hit.score, width=10)
-        # Text, not str: a passage is never read as markup.
-        table.add_row(str(place), f"{hit.score:.3f}", bar, Text(printable(hit.text, encoding)))
+        read = hit.text[slice(*hit.span)] if hit.span else hit.text
+        of_facets = (f"{score:.3f}" for score in hit.facets.values())
+        table.add_row(str(place), f"{hit.score:.3f}", bar, *of_facets, Text(printable(read, encoding)))
     return table

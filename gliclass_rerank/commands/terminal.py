@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,6 +32,22 @@ def errors_in_one_line() -> Iterator[None]:
     except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError, ImportError) as error:
         errors.print(Text(f"error: {printable(str(error), errors.encoding)}", style="red"), soft_wrap=True)
         raise typer.Exit(2) from error
+
+
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Print what code inside warns of as notes, each once, when it is through.
+
+    Example:
+        >>> with warnings_as_notes():
+        ...     "nothing to note"
+        'nothing to note'
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        errors.print(Text(f"note: {printable(message, errors.encoding)}"), style="yellow", soft_wrap=True)
 
 
 def printable(text: str, encoding: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -11,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gliclass_rerank.adapter import require_framework
-from gliclass_rerank.beir_files import read_json_lines
-from gliclass_rerank.validation import check_count, check_texts
+from gliclass_rerank.beir_files import read_json, read_json_lines
+from gliclass_rerank.validation import Dtype, check_count, check_queries, check_texts
 
 LABELS = "labels.json"
 _BLOCK = 256  # texts classified at a time, so that a progress bar moves
@@ -74,12 +73,14 @@ def read_labelled_texts(
         folder: The set.
         split: Which file of texts.
         wording: What models are shown in place of each label, in the order of labels.json; None
-            for the labels themselves, written as words: "PlayMusic" and "play_music" as "Play Music", "play music".
+            for the labels themselves, written as words ("PlayMusic" and "play_music" as "Play Music" and
+            "play music") where these differ from each other.
         texts: How many, drawn at random; None for all.
         seed: Of what is random.
 
     Raises:
         OSError: A file is missing or cannot be read.
+        TypeError: A label is no str.
         ValueError: A file does not hold what it should; file, line and what was expected are named.
 
     Example:
@@ -88,13 +89,16 @@ def read_labelled_texts(
     """
     check_count("texts", texts)
     folder = Path(folder)
-    labels = json.loads((folder / LABELS).read_text(encoding="utf-8"))
+    labels = read_json(folder / LABELS)
     if not isinstance(labels, list) or len(set(map(str, labels))) != len(labels) or len(labels) < 2:
         raise ValueError(f"{folder / LABELS}: expected a list of at least two different labels.")
-    labels = check_texts(LABELS, labels)
-    shown = [as_words(label) for label in labels] if wording is None else check_texts("wording", wording)
+    labels = check_queries(LABELS, labels)
+    shown = labels if wording is None else check_queries("wording", check_texts("wording", wording))
     if len(shown) != len(labels) or len(set(shown)) != len(labels):
         raise ValueError(f"wording has {len(set(shown))} different labels, expected {len(labels)}, one for each.")
+    words = [as_words(label) for label in labels]
+    if wording is None and len(set(words)) == len(labels):
+        shown = words
     rows = []
     for place, row in read_json_lines(folder / f"{split}.jsonl"):
         if not isinstance(row.get("text"), str) or row.get("label") not in labels:
@@ -120,12 +124,15 @@ def as_words(label: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", label.replace("_", " "))
 
 
-def evaluate_classification(data: LabelledTexts, classify: Classify) -> Classified:
+def evaluate_classification(
+    data: LabelledTexts, classify: Classify, advance: Callable[[int], None] = lambda _: None
+) -> Classified:
     """Classify a set's texts and count.
 
     Args:
         data: See ``read_labelled_texts``.
         classify: Called with some texts and all labels, gives one of the labels for each text.
+        advance: Told how many more texts are done, for a progress bar.
 
     Raises:
         ImportError: The extra "eval" is not installed.
@@ -141,7 +148,9 @@ def evaluate_classification(data: LabelledTexts, classify: Classify) -> Classifi
 
     answers: list[int] = []
     for start in range(0, len(data.texts), _BLOCK):
-        answers += map(data.labels.index, classify(data.texts[start : start + _BLOCK], list(data.labels)))
+        texts = data.texts[start : start + _BLOCK]
+        answers += map(data.labels.index, classify(texts, list(data.labels)))
+        advance(len(texts))
     occurring = sorted(set(data.truth))
     return Classified(
         data.name,
@@ -152,33 +161,44 @@ def evaluate_classification(data: LabelledTexts, classify: Classify) -> Classifi
     )
 
 
-def nli_classifier(model: str | os.PathLike[str], device: str | None = None) -> Classify:
+def nli_classifier(model: str | os.PathLike[str], device: str | None = None, dtype: Dtype = "auto") -> Classify:
     """A model for natural language inference, which reads each text with each label in a pass of its own.
 
     Args:
         model: A hub name or a local folder of a sequence classifier with a label "entailment"; only
             safetensors are read.
         device: "cpu", "cuda", "cuda:1" or "mps"; None for the first of CUDA, MPS and CPU.
+        dtype: See ``GLiClassReranker.from_pretrained``.
 
     Returns:
         What ``evaluate_classification`` calls: transformers' own pipeline for zero-shot classification.
 
     Raises:
         OSError: The model cannot be found.
-        ValueError: The device cannot be had.
+        ValueError: The device or dtype cannot be had, or the model has no label "entailment".
+
+    Example:
+        >>> classify = nli_classifier("MoritzLaurer/deberta-v3-base-zeroshot-v2.0")  # doctest: +SKIP
+        >>> classify(["The match ended in a draw."], ["sports", "cooking"])  # doctest: +SKIP
+        ['sports']
     """
     from transformers import pipeline
 
-    from gliclass_rerank.scorer import choose_device
+    from gliclass_rerank.scorer import choose_device, choose_dtype
 
+    where = choose_device(device)
     run = pipeline(
         "zero-shot-classification",
         model=os.fspath(model),
-        device=choose_device(device),
+        device=where,
+        dtype=choose_dtype(dtype, where),
         model_kwargs={"use_safetensors": True},
     )
+    if run.entailment_id < 0:
+        raise ValueError(f"{os.fspath(model)} has no label 'entailment', so it is no model for inference.")
 
     def classify(texts: list[str], labels: list[str]) -> list[str]:
-        return [found["labels"][0] for found in run(texts, candidate_labels=labels)]
+        filled = [text or " " for text in texts]  # the pipeline takes no empty one
+        return [found["labels"][0] for found in run(filled, candidate_labels=labels)]
 
     return classify

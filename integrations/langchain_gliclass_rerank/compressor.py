@@ -13,7 +13,7 @@ from pydantic import ConfigDict, PrivateAttr, model_validator
 from typing_extensions import override
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.adapter import Facets, LazyReranker, with_findings
+from gliclass_rerank.adapter import Facets, LazyReranker, keep_facets, with_findings
 from gliclass_rerank.fusion import Fusion
 from gliclass_rerank.options import LongPassages
 from gliclass_rerank.validation import Dtype, check_count, check_threshold
@@ -76,7 +76,7 @@ class GLiClassRerank(BaseDocumentCompressor):
         check_count("top_n", options.get("top_n"))
         check_count("max_length", options.get("max_length"))
         check_threshold("score_threshold", options.get("score_threshold"))
-        return options
+        return {**options, "facets": keep_facets(options.get("facets"))}
 
     @model_validator(mode="after")
     def _prepare(self) -> Self:
@@ -87,9 +87,6 @@ class GLiClassRerank(BaseDocumentCompressor):
             max_length=self.max_length,
             long_passages=self.long_passages,
             revision=self.revision,
-            fusion=self.fusion,
-            together=self.together,
-            facets=self.facets,
         )
         return self
 
@@ -112,8 +109,17 @@ class GLiClassRerank(BaseDocumentCompressor):
                 be loaded.
         """
         texts = [document.page_content for document in documents]
+        hits = self._reranker.rank(
+            query,
+            texts,
+            top_k=self.top_n,
+            threshold=self.score_threshold,
+            fusion=self.fusion,
+            together=self.together,
+            facets=self.facets,
+        )
         best = []
-        for hit in self._reranker.rank(query, texts, top_k=self.top_n, threshold=self.score_threshold):
+        for hit in hits:
             document = documents[hit.index]
             metadata = with_findings(document.metadata, hit, slice(0, len(hit.text)))
             best.append(document.model_copy(update={"metadata": {**metadata, "relevance_score": hit.score}}))

@@ -14,7 +14,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
 from gliclass_rerank import GLiClassReranker, RankedPassage
-from gliclass_rerank.adapter import Facets, LazyReranker, with_findings
+from gliclass_rerank.adapter import Facets, LazyReranker, keep_facets, with_findings, without_findings
 from gliclass_rerank.fusion import Fusion
 from gliclass_rerank.options import LongPassages
 from gliclass_rerank.validation import Dtype, check_count, check_queries, check_threshold
@@ -45,7 +45,7 @@ class GLiClassRerank(BaseNodePostprocessor):
         long_passages: "truncate" cuts nodes that do not fit; "windows" scores overlapping parts, of
             which the best counts.
         revision: Branch, tag or commit on the hub.
-        metadata_mode: Which metadata the model reads in front of the text.
+        metadata_mode: Which metadata the model reads in front of the text (of windows, the first).
         keep_retrieval_score: Whether nodes come back with the score that they came with in
             ``metadata["retrieval_score"]``.
         use_embedding_strs: Whether the query bundle's ``custom_embedding_strs`` (of HyDE, for
@@ -111,9 +111,6 @@ class GLiClassRerank(BaseNodePostprocessor):
             max_length=max_length,
             long_passages=long_passages,
             revision=revision,
-            fusion=fusion,
-            together=together,
-            facets=facets,
         )
         fields: dict[str, Any] = {
             **asdict(reranker.options),
@@ -124,7 +121,7 @@ class GLiClassRerank(BaseNodePostprocessor):
             "use_embedding_strs": use_embedding_strs,
             "fusion": fusion,
             "together": together,
-            "facets": facets,
+            "facets": keep_facets(facets),
             "callback_manager": callback_manager or CallbackManager(),
         }
         super().__init__(**fields)
@@ -148,7 +145,7 @@ class GLiClassRerank(BaseNodePostprocessor):
         check_threshold("score_threshold", self.score_threshold)
         if not nodes:
             return []
-        texts = [node.node.get_content(metadata_mode=self.metadata_mode) for node in nodes]
+        texts = [self._text(node.node) for node in nodes]
         dispatcher.event(
             ReRankStartEvent(
                 query=query_bundle,
@@ -159,18 +156,36 @@ class GLiClassRerank(BaseNodePostprocessor):
         )
         best: list[NodeWithScore] = []
         try:
-            for hit in self._reranker.rank(queries, texts, top_k=self.top_n, threshold=self.score_threshold):
+            hits = self._reranker.rank(
+                queries,
+                texts,
+                top_k=self.top_n,
+                threshold=self.score_threshold,
+                fusion=self.fusion,
+                together=self.together,
+                facets=self.facets,
+            )
+            for hit in hits:
                 best.append(NodeWithScore(node=self._with_findings(nodes[hit.index], hit), score=hit.score))
         finally:
             dispatcher.event(ReRankEndEvent(nodes=best))
         return best
 
+    def _text(self, node: BaseNode) -> str:
+        """What the model reads of a node: never what an earlier reranking wrote into it."""
+        metadata = without_findings(node.metadata)
+        if metadata != node.metadata:
+            node = node.model_copy(update={"metadata": metadata})
+        return node.get_content(metadata_mode=self.metadata_mode)
+
     def _with_findings(self, found: NodeWithScore, hit: RankedPassage) -> BaseNode:
         """The node, or a copy with what there is to say of it, where the next call's text does not see it."""
         node = found.node
         own = node.get_content(metadata_mode=MetadataMode.NONE)
-        start = max(hit.text.rfind(own), 0)  # metadata stand in front
-        metadata = with_findings(node.metadata, hit, slice(start, start + len(own)))
+        # Metadata stand in front; blanks around the text are lost there.
+        found_at = hit.text.rfind(own.strip())
+        start = found_at - (len(own) - len(own.lstrip()))
+        metadata = with_findings(node.metadata, hit, slice(start, start + len(own)) if found_at >= 0 else None)
         if self.keep_retrieval_score:
             metadata[_RETRIEVAL_SCORE] = found.score
         if metadata == node.metadata:

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import os
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
@@ -15,11 +15,11 @@ from haystack_integrations.components.rankers.gliclass_rerank.haystack_conventio
 )
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.adapter import Facets, LazyReranker, with_findings
+from gliclass_rerank.adapter import Facets, LazyReranker, keep_facets, with_findings
 from gliclass_rerank.fusion import Fusion
 from gliclass_rerank.options import LongPassages
 from gliclass_rerank.probabilities import logit
-from gliclass_rerank.validation import Dtype, check_queries, check_texts
+from gliclass_rerank.validation import Dtype, check_choice, check_some_queries, check_texts
 
 
 @component
@@ -46,7 +46,8 @@ class GLiClassRanker:
         fusion: What the scores of several queries become: "max", "mean" or "rrf".
         together: Whether several queries share a forward pass, which is faster and moves scores.
         facets: Other things to know of each document; or a dict from each to the lowest score to keep.
-        meta_fields_to_embed: Metadata that the model reads in front of the content.
+        meta_fields_to_embed: Metadata that the model reads in front of the content; of windows, the
+            first one only, as the prefix (and the last one the suffix).
         embedding_separator: What stands between those and the content.
         query_prefix: Put in front of the query.
         query_suffix: Put behind the query.
@@ -90,6 +91,7 @@ class GLiClassRanker:
         scale_score: bool = True,
     ) -> None:
         check_limits(top_k, score_threshold)
+        check_choice("fusion", fusion, get_args(Fusion))
         for name, value, kind in (("device", device, ComponentDevice), ("token", token, Secret)):
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"{name} is {type(value).__name__}, expected a {kind.__name__} or None.")
@@ -101,9 +103,6 @@ class GLiClassRanker:
             max_length=max_length,
             long_passages=long_passages,
             revision=revision,
-            fusion=fusion,
-            together=together,
-            facets=facets,
         )
         options = self._reranker.options
         self.model = options.model
@@ -115,7 +114,7 @@ class GLiClassRanker:
         self.max_length = options.max_length
         self.long_passages = options.long_passages
         self.revision = options.revision
-        self.fusion, self.together, self.facets = fusion, together, facets
+        self.fusion, self.together, self.facets = fusion, together, keep_facets(facets)
         self.meta_fields_to_embed = check_texts("meta_fields_to_embed", meta_fields_to_embed or [])
         self.embedding_separator = embedding_separator
         self.query_prefix, self.query_suffix = query_prefix, query_suffix
@@ -169,15 +168,24 @@ class GLiClassRanker:
         score_threshold = self.score_threshold if score_threshold is None else score_threshold
         scale_score = self.scale_score if scale_score is None else scale_score
         check_limits(top_k, score_threshold)
-        queries = check_queries("query", query)
+        queries = check_some_queries("query", query)
         documents = without_duplicates(documents)
         if documents:
             self.warm_up()
         contents = (join_content(d, self.meta_fields_to_embed, self.embedding_separator) for d in documents)
         texts = [f"{self.document_prefix}{content}{self.document_suffix}" for content in contents]
         queries = [f"{self.query_prefix}{query}{self.query_suffix}" for query in queries]
+        hits = self._reranker.rank(
+            queries,
+            texts,
+            top_k=top_k,
+            threshold=score_threshold,
+            fusion=self.fusion,
+            together=self.together,
+            facets=self.facets,
+        )
         best = []
-        for hit in self._reranker.rank(queries, texts, top_k=top_k, threshold=score_threshold):
+        for hit in hits:
             document = documents[hit.index]
             end = len(hit.text) - len(self.document_suffix)
             meta = with_findings(document.meta, hit, slice(end - len(document.content or ""), end))
