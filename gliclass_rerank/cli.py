@@ -8,6 +8,7 @@ from gliclass_rerank.commands.calibrate import calibrate
 from gliclass_rerank.commands.classify import classify
 from gliclass_rerank.commands.evaluate import evaluate
 from gliclass_rerank.commands.rank import rank
+from gliclass_rerank.commands.serve import serve
 from gliclass_rerank.commands.train import train
 
 app = typer.Typer(help="Rerank passages with GLiClass.", no_args_is_help=True, add_completion=False)
@@ -16,6 +17,7 @@ app.command("classify")(classify)
 app.command("eval")(evaluate)
 app.command("train")(train)
 app.command("calibrate")(calibrate)
+app.command("serve")(serve)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from transformers import BertConfig, BertForSequenceClassification
@@ -84,6 +84,7 @@ def test_a_wording_has_to_name_each_label(wording: list[str], folder: Path) -> N
         read_labelled_texts(folder, wording=wording)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=600))
 def test_what_is_counted(pairs: list[tuple[int, int]]) -> None:
     truth, answers = map(list, zip(*pairs, strict=True))

@@ -1,0 +1,46 @@
+"""``gliclass-rerank serve``: rerank over HTTP."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from gliclass_rerank.adapter import require_framework
+from gliclass_rerank.commands.terminal import errors, errors_in_one_line
+from gliclass_rerank.reranker import GLiClassReranker
+
+
+def serve(
+    model: Annotated[str | None, typer.Option(help="Hub name or folder; the embedded model without it.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8080,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is without it.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens of query and passage.")] = None,
+    windows: Annotated[
+        bool, typer.Option("--windows", help="Read passages that do not fit in overlapping windows, not cut.")
+    ] = False,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="GLICLASS_API_KEY", help="What callers have to show; nothing without it.")
+    ] = None,
+) -> None:
+    """Serve a model to clients of Cohere's, Jina's, vLLM's and TEI's rerankers.
+
+    The routes are /rerank, /v1/rerank, /v2/rerank, /v1/classify, /health, /ready, /info and
+    /metrics. Stopped by SIGTERM or SIGINT it answers what it has taken.
+    """
+    with errors_in_one_line():
+        for module in ("fastapi", "uvicorn", "prometheus_client"):
+            require_framework(module, extra="serve")
+        import uvicorn
+
+        from gliclass_rerank.serving.app import make_app
+
+        with errors.status("loading", spinner="dots"):
+            reranker = GLiClassReranker.from_pretrained(
+                model, device=device, max_length=max_length, long_passages="windows" if windows else "truncate"
+            )
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+        app = make_app(reranker, api_key=api_key)
+        uvicorn.run(app, host=host, port=port, access_log=False, log_config=None)

@@ -1,0 +1,1 @@
+"""Rerank over HTTP, in the words that clients of other rerankers speak already."""

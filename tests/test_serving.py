@@ -1,0 +1,341 @@
+"""The HTTP server: dialects, errors, limits, and what becomes of work that waits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.serving.app import Limits, make_app
+from gliclass_rerank.serving.batcher import Batcher, ClosedError, OverloadedError
+from gliclass_rerank.serving.dialects import RerankBody, read_rerank, write_rerank
+
+QUERY = "How do plants make sugar?"
+PASSAGES = ["The market closed early.", "Leaves turn light, water and air into sugar.", "Sugar comes in bags."]
+
+
+class Serving:
+    """A real server on a free port of this machine."""
+
+    def __init__(self, app: Any) -> None:
+        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+        self._thread = threading.Thread(target=self._server.run)
+
+    def __enter__(self) -> httpx.Client:
+        self._thread.start()
+        while not self._server.started:
+            threading.Event().wait(0.01)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        return self._client
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._server.should_exit = True
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def client(embedded: GLiClassReranker) -> Iterator[httpx.Client]:
+    limits = Limits(passages=50, passage_characters=100_000, body_bytes=1_000_000)
+    with Serving(make_app(embedded, limits=limits)) as client:
+        yield client
+
+
+# Dialects
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+def test_documents_come_back_best_first_with_the_scores_of_rank(
+    path: str, client: httpx.Client, embedded: GLiClassReranker
+) -> None:
+    body = {"model": "mine", "query": QUERY, "documents": PASSAGES, "top_n": 2, "unknown": {"x": 1}}
+    answer = client.post(path, json=body).raise_for_status().json()
+    expected = embedded.rank(QUERY, PASSAGES, top_k=2)
+    assert [result["index"] for result in answer["results"]] == [hit.index for hit in expected]
+    assert [r["relevance_score"] for r in answer["results"]] == pytest.approx([h.score for h in expected], abs=1e-5)
+    assert answer["model"] == "mine" and answer["usage"]["total_tokens"] > 0 and answer["id"]
+    assert ("document" in answer["results"][0]) == (path == "/rerank")
+
+
+def test_documents_can_be_objects_and_come_back_on_request(client: httpx.Client) -> None:
+    body = {"query": QUERY, "documents": [{"text": p, "page": 1} for p in PASSAGES], "return_documents": True}
+    results = client.post("/v1/rerank", json=body).raise_for_status().json()["results"]
+    assert [r["document"] for r in results] == [{"text": PASSAGES[r["index"]]} for r in results] and len(results) == 3
+
+
+def test_texts_are_answered_as_tei_does(client: httpx.Client, embedded: GLiClassReranker) -> None:
+    scores = embedded.score(QUERY, PASSAGES)
+    found = client.post("/rerank", json={"query": QUERY, "texts": PASSAGES, "truncate": None}).raise_for_status().json()
+    assert {r["index"]: r["score"] for r in found} == pytest.approx(dict(enumerate(scores)), abs=1e-5)
+    assert [r["score"] for r in found] == sorted((r["score"] for r in found), reverse=True) and "text" not in found[0]
+    raw = client.post(
+        "/rerank", json={"query": QUERY, "texts": PASSAGES, "raw_scores": True, "return_text": True}
+    ).json()
+    assert [r["index"] for r in raw] == [r["index"] for r in found]
+    assert all(r["text"] == PASSAGES[r["index"]] for r in raw) and min(r["score"] for r in raw) < 0
+
+
+def test_no_results_are_all_in_vllm_s_dialect_and_a_mistake_in_cohere_s(client: httpx.Client) -> None:
+    body = {"query": QUERY, "documents": PASSAGES, "top_n": 0}
+    assert len(client.post("/rerank", json=body).raise_for_status().json()["results"]) == 3
+    vllm = {**body, "truncate_prompt_tokens": 100}
+    assert len(client.post("/v1/rerank", json=vllm).raise_for_status().json()["results"]) == 3
+    refused = client.post("/v2/rerank", json=body)
+    assert refused.status_code == 400 and "top_n is 0" in refused.json()["message"]
+
+
+@given(st.lists(st.floats(0, 1), max_size=8), st.none() | st.integers(1, 9))
+def test_results_are_sorted_and_equal_ones_keep_their_order(scores: list[float], top_n: int | None) -> None:
+    request = read_rerank(RerankBody(query="q", documents=[""] * len(scores), top_n=top_n), "/v2/rerank")
+    results = write_rerank(request, scores, "m", 0)["results"]
+    order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    assert [r["index"] for r in results] == order[:top_n]
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"documents": ["a"]}, "query"),
+        ({"query": " ", "documents": ["a"]}, "query is ' '"),
+        ({"query": "q"}, "either texts or documents"),
+        ({"query": "q", "documents": ["a", 3]}, "documents.1"),
+        ({"query": "q", "documents": ["a"], "top_n": -1}, "top_n is -1"),
+        ({"query": "q", "documents": ["a"], "top_n": "2"}, "top_n"),
+        ({"query": "q " * 600, "documents": ["a"]}, "max_length 512"),
+    ],
+)
+def test_a_mistake_is_named_for_every_client(body: dict[str, Any], message: str, client: httpx.Client) -> None:
+    answer = client.post("/v1/rerank", json=body)
+    assert answer.status_code == 400
+    found = answer.json()
+    assert message in found["message"] == found["detail"] == found["error"]["message"]
+
+
+def test_tei_s_errors_are_its_own(client: httpx.Client) -> None:
+    answer = client.post("/rerank", json={"query": "", "texts": ["a"]})
+    assert answer.status_code == 422 and set(answer.json()) == {"error", "error_type"}
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 400),
+        (b"[1]", 400),
+        (b"{" * 100_000, 400),
+        (b'{"query": "q", "documents": ["' + b"a" * 200_000 + b'"]}', 413),
+        (b'{"query": "q", "documents": [' + b'"a",' * 60 + b'"a"]}', 413),
+        (b" " * 1_100_000, 413),
+    ],
+)
+def test_what_is_too_much_or_no_json_is_refused(content: bytes, status: int, client: httpx.Client) -> None:
+    assert client.post("/v2/rerank", content=content).status_code == status
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["query", "texts", "documents", "top_n", "text", "labels"]), inner, max_size=4
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_no_body_brings_it_down(client: httpx.Client, body: Any) -> None:
+    for path in ("/rerank", "/v2/rerank", "/v1/classify"):
+        assert client.post(path, content=json.dumps(body)).status_code < 500
+
+
+def test_a_key_is_asked_for_where_there_is_one(embedded: GLiClassReranker) -> None:
+    with Serving(make_app(embedded, api_key="geheim ü")) as client:
+        body = {"query": QUERY, "texts": PASSAGES}
+        wrong: dict[str, str]
+        for wrong in ({}, {"Authorization": "Bearer no"}, {"X-API-Key": "geheim"}):
+            assert client.post("/rerank", json=body, headers=wrong).status_code == 401
+        assert client.post("/v1/classify", json={"texts": [], "labels": []}).status_code == 401
+        assert client.get("/health").status_code == 200
+
+
+# The other routes
+
+
+def test_labels_are_scored(client: httpx.Client) -> None:
+    body = {"texts": ["The match ended in a draw."], "labels": ["sports", "cooking"], "single_label": True}
+    [[found]] = client.post("/v1/classify", json=body).raise_for_status().json()["results"]
+    assert found["label"] == "sports" and 0 < found["score"] <= 1
+
+
+def test_an_operator_sees_how_it_goes(client: httpx.Client) -> None:
+    client.post("/rerank", json={"query": QUERY, "texts": PASSAGES})
+    assert client.get("/health").json() == {"status": "ok"} and client.get("/ready").json() == {"status": "ready"}
+    info = client.get("/info").json()
+    assert info["max_length"] == 512 and info["device"] == "cpu"
+    metrics = client.get("/metrics").text
+    assert 'gliclass_requests_total{route="/rerank",status="200"}' in metrics
+    assert "gliclass_waiting_passages 0.0" in metrics
+
+
+def test_batched_with_strangers_scores_are_those_alone(client: httpx.Client, embedded: GLiClassReranker) -> None:
+    queries = [f"{QUERY} {i}" for i in range(16)]
+
+    def ask(query: str) -> dict[int, float]:
+        found = client.post("/rerank", json={"query": query, "texts": PASSAGES}).json()
+        return {r["index"]: r["score"] for r in found}
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(ask, queries))
+    for query, scores in zip(queries, found, strict=True):
+        assert scores == pytest.approx(dict(enumerate(embedded.score(query, PASSAGES))), abs=1e-5)
+
+
+# The queue
+
+
+class Held:
+    """Scores nothing before it is let go; remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.seen: list[list[tuple[str, str]]] = []
+
+    def __call__(self, pairs: list[tuple[str, str]]) -> list[float]:
+        self.begun.set()
+        assert self.go.wait(30)
+        self.seen.append(pairs)
+        if any(passage == "poison" for _, passage in pairs):
+            raise ValueError("poison")
+        return [float(len(passage)) for _, passage in pairs]
+
+
+async def begin(batcher: Batcher, held: Held) -> asyncio.Task[list[float]]:
+    """A first job that the thread is busy with."""
+    task = asyncio.create_task(batcher.score("first", ["x"]))
+    await asyncio.to_thread(held.begun.wait, 30)
+    return task
+
+
+def with_batcher(test: Callable[[Batcher, Held], Any], **options: int) -> Held:
+    held = Held()
+    batcher = Batcher(held, **options)
+    try:
+        asyncio.run(test(batcher, held))
+    finally:
+        held.go.set()
+        batcher.close()
+    return held
+
+
+def test_what_waits_is_scored_together_up_to_the_batch() -> None:
+    async def test(batcher: Batcher, held: Held) -> None:
+        first = await begin(batcher, held)
+        others = [asyncio.create_task(batcher.score(str(i), ["a", "bb"])) for i in range(5)]
+        await asyncio.sleep(0)
+        assert batcher.waiting == 10
+        held.go.set()
+        assert await first == [1.0] and await asyncio.gather(*others) == [[1.0, 2.0]] * 5
+
+    assert [len(pairs) for pairs in with_batcher(test, batch=4).seen] == [1, 4, 4, 2]
+
+
+def test_what_is_too_much_is_refused_and_what_is_cancelled_is_never_scored() -> None:
+    async def test(batcher: Batcher, held: Held) -> None:
+        first = await begin(batcher, held)
+        dropped, kept = (asyncio.create_task(batcher.score(name, ["a", "b"])) for name in ("dropped", "kept"))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="4 passages are waiting"):
+            await batcher.score("more", ["c"])
+        dropped.cancel()
+        held.go.set()
+        await asyncio.gather(first, kept)
+        with pytest.raises(asyncio.CancelledError):
+            await dropped
+
+    held = with_batcher(test, most_waiting=4)
+    assert {query for pairs in held.seen for query, _ in pairs} == {"first", "kept"}
+
+
+def test_poison_hurts_nobody_else() -> None:
+    async def test(batcher: Batcher, held: Held) -> None:
+        first = await begin(batcher, held)
+        jobs = [asyncio.create_task(batcher.score("q", [text])) for text in ("a", "poison", "ccc")]
+        failing = asyncio.create_task(batcher.run(lambda: 1 / 0))
+        await asyncio.sleep(0)
+        held.go.set()
+        found = await asyncio.gather(first, *jobs, failing, return_exceptions=True)
+        assert found[:2] == [[1.0], [1.0]] and found[3] == [3.0]
+        assert isinstance(found[2], ValueError) and isinstance(found[4], ZeroDivisionError)
+
+    with_batcher(test)
+
+
+def test_closing_finishes_what_was_taken_and_takes_no_more() -> None:
+    async def test(batcher: Batcher, held: Held) -> None:
+        first = await begin(batcher, held)
+        waiting = asyncio.create_task(batcher.score("q", ["aa"]))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        while batcher.alive:
+            await asyncio.sleep(0)
+        with pytest.raises(ClosedError):
+            await batcher.score("late", ["a"])
+        held.go.set()
+        assert await first == [1.0] and await waiting == [2.0]
+        await closing
+
+    with_batcher(test)
+
+
+# The command
+
+
+@pytest.mark.slow
+def test_the_command_serves_and_answers_what_it_took_when_it_is_stopped() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gliclass_rerank.cli", "serve", "--port", str(port), "--device", "cpu"]
+    process = subprocess.Popen(command, env={**os.environ, "GLICLASS_API_KEY": "secret"}, stderr=subprocess.PIPE)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": "secret"}, timeout=60) as client:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and process.poll() is None:
+                try:
+                    client.get("/ready").raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    threading.Event().wait(0.1)
+            body = {"query": QUERY, "texts": ["Leaves turn light into sugar. " * 40] * 200}
+            with ThreadPoolExecutor(8) as pool:
+                answers = [pool.submit(client.post, "/rerank", json=body) for _ in range(8)]
+                while 'status="200"' not in client.get("/metrics").text:
+                    threading.Event().wait(0.05)
+                process.send_signal(signal.SIGTERM)
+                assert [len(answer.result().raise_for_status().json()) for answer in answers] == [200] * 8
+        _, log = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert b"secret" not in log and b"Leaves" not in log and b'"route": "/rerank", "status": 200' in log
