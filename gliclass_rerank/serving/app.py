@@ -19,9 +19,16 @@ from pydantic import BaseModel, ValidationError
 
 import gliclass_rerank
 from gliclass_rerank.classifier import ZeroShotClassifier
-from gliclass_rerank.reranker import GLiClassReranker
+from gliclass_rerank.reranker import GLiClassReranker, RankedPassage
 from gliclass_rerank.serving.batcher import Batcher, ClosedError, OverloadedError
-from gliclass_rerank.serving.dialects import ClassifyBody, RerankBody, read_rerank, write_error, write_rerank
+from gliclass_rerank.serving.dialects import (
+    ClassifyBody,
+    RerankBody,
+    RerankRequest,
+    read_rerank,
+    write_error,
+    write_rerank,
+)
 from gliclass_rerank.validation import check_query
 
 log = logging.getLogger("gliclass_rerank.serving")
@@ -148,10 +155,26 @@ class _Server:
         asked = read_rerank(_parse(RerankBody, raw), route)
         _check_size(asked.query, asked.passages, self._limits)
         check_query("query", asked.query)
-        scores = await self._batcher.score(asked.query, asked.passages) if asked.passages else []
+        scores = await self._score(asked) if asked.passages else []
         self._metrics.passages.inc(len(scores))
         characters = sum(map(len, asked.passages)) + len(asked.query) * len(asked.passages)
         return write_rerank(asked, scores, self._reranker.name, characters // _CHARACTERS_PER_TOKEN)
+
+    async def _score(self, asked: RerankRequest) -> list[float]:
+        if asked.body.truncate is not False:
+            return await self._batcher.score(asked.query, asked.passages)
+        hits: list[RankedPassage] = await self._batcher.run(
+            lambda: self._reranker.rank(asked.query, asked.passages), weight=len(asked.passages)
+        )
+        scores = [0.0] * len(hits)
+        for hit in hits:
+            if hit.truncated:
+                raise ValueError(
+                    f"passage {hit.index} does not fit into {self._reranker.max_length} tokens beside the query, and "
+                    "truncate is false."
+                )
+            scores[hit.index] = hit.score
+        return scores
 
     async def _classify(self, raw: dict[str, Any], _: str) -> Any:  # noqa: ANN401 - JSON
         asked = _parse(ClassifyBody, raw)

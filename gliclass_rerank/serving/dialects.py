@@ -58,7 +58,7 @@ class ClassifyBody(BaseModel):
 
 
 @dataclass(frozen=True)
-class Request:
+class RerankRequest:
     """A request to rerank, whatever the dialect."""
 
     query: str
@@ -69,7 +69,7 @@ class Request:
     with_documents: bool
 
 
-def read_rerank(body: RerankBody, path: str) -> Request:
+def read_rerank(body: RerankBody, path: str) -> RerankRequest:
     """Find out the dialect of a body, and what is asked.
 
     Args:
@@ -86,17 +86,17 @@ def read_rerank(body: RerankBody, path: str) -> Request:
     if (body.texts is None) == (body.documents is None):
         raise ValueError("expected either texts or documents.")
     if body.texts is not None:
-        return Request(body.query, body.texts, None, body, is_tei=True, with_documents=bool(body.return_text))
+        return RerankRequest(body.query, body.texts, None, body, is_tei=True, with_documents=bool(body.return_text))
     passages = [d if isinstance(d, str) else d.text for d in body.documents or ()]
     is_vllm = path == "/rerank" or any(field in (body.model_extra or {}) for field in _VLLM)
     top_n = body.top_n
     if top_n is not None and (top_n < 0 or (top_n == 0 and not is_vllm)):
         raise ValueError(f"top_n is {top_n}, expected at least 1.")
     with_documents = is_vllm if body.return_documents is None else body.return_documents
-    return Request(body.query, passages, top_n or None, body, is_tei=False, with_documents=with_documents)
+    return RerankRequest(body.query, passages, top_n or None, body, is_tei=False, with_documents=with_documents)
 
 
-def write_rerank(request: Request, scores: Sequence[float], model: str, tokens: int) -> Any:  # noqa: ANN401 - JSON
+def write_rerank(request: RerankRequest, scores: Sequence[float], model: str, tokens: int) -> Any:  # noqa: ANN401 - JSON
     """What the client expects back, best first; equal scores in input order.
 
     Args:
