@@ -6,7 +6,7 @@ A collection is a folder in BEIR layout with a run in runs/test.*.trec. Each que
 its own candidates, alone and among companions: other queries of the collection, the query at a
 random place among them. Where they would leave the passage less than half of the prompt, they
 are shared out over several, as ``score_matrix`` does.
-Encoders run in fp32, so that what moves is not rounding. Prints a table and writes
+The dtype is auto; what bf16 rounds is little beside what moves. Prints a table and writes
 results/together.json.
 """
 
@@ -112,14 +112,14 @@ def main() -> None:
     parser.add_argument("--queries", type=int, help="how many of each, drawn at random; all without it")
     parser.add_argument("--together", type=int, nargs="+", default=[2, 4, 8], help="queries in one prompt")
     options = parser.parse_args()
-    reranker = GLiClassReranker.from_pretrained(options.model, dtype="float32")
+    reranker = GLiClassReranker.from_pretrained(options.model)
     rows = []
     for folder in options.collections:
         collection = read_collection(folder, queries=options.queries, seed=SEED)
         others = sorted(set(read_collection(folder).queries.values()))
         rows += evaluate(collection, score_collection(collection, others, reranker, options.together))
     show(rows)
-    write_result("together", {"dtype": "float32", "max_length": reranker.max_length, "collections": rows})
+    write_result("together", {"max_length": reranker.max_length, "collections": rows})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-r"""Make the embedded model: choose the data; in two rounds train, mix with the encoder, calibrate.
+r"""Make the embedded model: choose the data, train, mix with the start, calibrate.
 
     python -m recipes.embedded_model OUTPUT --data DATA \
         --encoder sentence-transformers/all-MiniLM-L6-v2 --teacher thenlper/gte-small
 
 DATA holds the folders squad_train, nq_oracle and medquad_train in BEIR layout; the model's card
-says where each is published. OUTPUT/2/model is the calibrated checkpoint, OUTPUT/2/calibration.json
+says where each is published. OUTPUT/model is the calibrated checkpoint, OUTPUT/calibration.json
 what calibration changed. A run that was stopped goes on where it was.
 """
 
@@ -31,12 +31,8 @@ from gliclass_rerank.training.trainer import TrainingSettings
 from recipes.english_vocabulary import keep_english
 from recipes.mix_weights import mix_with_start
 
-# First many questions at a time, to match; then mostly one, and where its answer stands, to read.
-ROUNDS = (
-    TrainingSettings(steps=5600, save_every=700, answer_weight=0.0, teacher_share=0.3, company=2 / 3),
-    TrainingSettings(steps=4800, save_every=400, groups=6, freeze_embeddings=True, seed=1),
-)
-TRAINED_SHARE = 0.8  # of a round's result; the rest is the encoder's: it knows other subjects
+SETTINGS = TrainingSettings(steps=5600, save_every=700, answer_weight=0.0, teacher_share=0.3, company=2 / 3)
+TRAINED_SHARE = 0.8  # the rest is the start's: it knows other subjects
 HELD_OUT = 600  # questions, to measure with while training and to calibrate on afterwards
 MOST_WORDS = 200  # of a MedQuAD answer; longer ones are mostly several answers
 
@@ -78,52 +74,16 @@ def choose_data(data: Path, target: Path) -> list[Path]:
     ]
 
 
-def is_finished(output: Path, settings: TrainingSettings) -> bool:
-    """Whether a folder holds the model of a run with these settings."""
+def is_finished(output: Path) -> bool:
+    """Whether a folder holds the model of a run with the recipe's settings."""
     if not (output / WEIGHTS).exists():
         return False
     record: dict[str, object] = json.loads((output / RECORD).read_text(encoding="utf-8"))
-    return {**record, **asdict(settings)} == record
-
-
-def train_round(
-    start: Path, encoder: Path, sources: list[Path], teacher: str, output: Path, settings: TrainingSettings
-) -> None:
-    """Train, mix with the encoder and calibrate, from where it was stopped."""
-    trained, calibrated, figures = (output / name for name in ("trained", "model", "calibration.json"))
-    figures.unlink(missing_ok=True)
-    if not is_finished(trained, settings):
-        train(start, sources, trained, settings, teacher=teacher, held_out=HELD_OUT)
-    shutil.rmtree(calibrated, ignore_errors=True)  # of a run that was stopped before it wrote the figures
-    mixed = mix_with_start(trained, encoder, TRAINED_SHARE, output / "mixed")
-    report = calibrate(mixed, sources, calibrated, dtype=torch.float16)
-    with atomic_write(figures) as unfinished:
-        command = describe_command("python -m recipes.embedded_model", sys.argv[1:])
-        record = {"command": command, **describe_environment(), **report.as_dict()}
-        unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def make_rounds(
-    encoder: Path,
-    sources: list[Path],
-    teacher: str,
-    output: Path,
-    train_round: Callable[[Path, Path, list[Path], str, Path, TrainingSettings], None] = train_round,
-) -> None:
-    """Go through the rounds, each from the model of the one before, leaving out what is there already."""
-    model, anew = encoder, False
-    for number, settings in enumerate(ROUNDS, 1):
-        folder = output / str(number)
-        if anew:  # what is there came from another start
-            shutil.rmtree(folder, ignore_errors=True)
-        if not ((folder / "calibration.json").exists() and is_finished(folder / "trained", settings)):
-            train_round(model, encoder, sources, teacher, folder, settings)
-            anew = True
-        model = folder / "model"
+    return {**record, **asdict(SETTINGS)} == record
 
 
 def main() -> None:
-    """Choose the data, and go through the rounds."""
+    """Choose the data, train, mix, calibrate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of the training sets")
@@ -132,7 +92,17 @@ def main() -> None:
     options = parser.parse_args()
     sources = choose_data(options.data, options.output / "data")
     encoder = keep_english(find_checkpoint(options.encoder), options.output / "encoder" / Path(options.encoder).name)
-    make_rounds(encoder, sources, options.teacher, options.output)
+    trained, calibrated, figures = (options.output / name for name in ("trained", "model", "calibration.json"))
+    if not is_finished(trained):
+        train(encoder, sources, trained, SETTINGS, teacher=options.teacher, held_out=HELD_OUT)
+    if not figures.exists():
+        shutil.rmtree(calibrated, ignore_errors=True)  # of a run that was stopped before it wrote the figures
+        mixed = mix_with_start(trained, encoder, TRAINED_SHARE, options.output / "mixed")
+        report = calibrate(mixed, sources, calibrated, dtype=torch.float16)
+        with atomic_write(figures) as unfinished:
+            command = describe_command("python -m recipes.embedded_model", sys.argv[1:])
+            record = {"command": command, **describe_environment(), **report.as_dict()}
+            unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

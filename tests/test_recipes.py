@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTra
 from gliclass_rerank.checkpoint import load_checkpoint, save_checkpoint
 from gliclass_rerank.training.reading import read_data
 from gliclass_rerank.training.start import start_from_encoder
-from gliclass_rerank.training.trainer import TrainingSettings
-from recipes.embedded_model import ROUNDS, choose_passages, is_finished, make_rounds
+from recipes.embedded_model import SETTINGS, choose_passages, is_finished
 from recipes.english_vocabulary import is_needed, keep_english
 from recipes.mix_weights import mix_with_start
 
@@ -66,40 +64,14 @@ def test_an_encoder_without_other_scripts_reads_english_as_before(tmp_path: Path
 
 
 def test_what_another_recipe_left_is_not_taken_for_finished(tmp_path: Path) -> None:
-    first, second = ROUNDS
-    assert not is_finished(tmp_path, first)
-    record = asdict(first) | {"start": "encoder"}
+    assert not is_finished(tmp_path)
+    record = asdict(SETTINGS) | {"start": "encoder"}
     (tmp_path / "training.json").write_text(json.dumps(record))
-    assert not is_finished(tmp_path, first)  # without weights
+    assert not is_finished(tmp_path)  # without weights
     (tmp_path / "model.safetensors").touch()
-    assert is_finished(tmp_path, first) and not is_finished(tmp_path, second)
+    assert is_finished(tmp_path)
     (tmp_path / "training.json").write_text(json.dumps(record | {"steps": 1}))
-    assert not is_finished(tmp_path, first)
-
-
-def test_a_round_of_other_settings_is_made_anew_and_so_is_what_follows(tmp_path: Path) -> None:
-    made: list[tuple[str, str]] = []
-
-    def make(
-        start: Path, encoder: Path, sources: object, teacher: str, output: Path, settings: TrainingSettings
-    ) -> None:
-        made.append((output.name, start.parent.name))
-        for name in ("trained", "model"):
-            (output / name).mkdir(parents=True, exist_ok=True)
-        (output / "trained" / "model.safetensors").touch()
-        (output / "trained" / "training.json").write_text(json.dumps(asdict(settings)))
-        (output / "calibration.json").touch()
-
-    encoder = tmp_path / "encoder" / "e"
-    go = partial(make_rounds, encoder, [], "t", tmp_path, train_round=make)
-    go()
-    go()
-    assert made == [("1", "encoder"), ("2", "1")]
-    record = tmp_path / "1" / "trained" / "training.json"
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"steps": 1}))
-    (tmp_path / "2" / "of the other one").touch()
-    go()
-    assert made[2:] == [("1", "encoder"), ("2", "1")] and not (tmp_path / "2" / "of the other one").exists()
+    assert not is_finished(tmp_path)
 
 
 def test_a_mixture_has_its_share_of_what_training_changed(tmp_path: Path) -> None:
