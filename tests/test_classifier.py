@@ -139,7 +139,7 @@ def test_nothing_can_forge_the_prompt(folder: Path, place: str, forged: str) -> 
 
 def test_labels_stay_together_beside_long_examples(folder: Path) -> None:
     examples = [{"text": "bread " * 300, "labels": ["bread"]}]
-    with pytest.warns(UserWarning, match=r"texts \[1\] \(1 in all\) were cut to 512 tokens"):
+    with pytest.warns(UserWarning, match=r"1 of 2 texts were cut to 512 tokens, first texts\[1\]"):
         both = classifier_of(folder)(["short", "long " * 300], WORDS, None, examples=examples)
     official = official_of(folder)("short", WORDS, threshold=0.0, examples=examples)
     assert_same(both[:1], official)
