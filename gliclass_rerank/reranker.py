@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-from gliclass_rerank.ahead import ahead
+from gliclass_rerank.ahead import Item, ahead
 from gliclass_rerank.fusion import Fusion, fuse
 from gliclass_rerank.grouping import group_labels
 from gliclass_rerank.options import LongPassages, RerankerOptions
@@ -298,10 +298,7 @@ class GLiClassReranker:
                 for start, end in spans
             )
         )
-        blocks = [parts[start : start + _BLOCK] for start in range(0, len(parts), _BLOCK)]
-        found: dict[tuple[str, str], float] = {}
-        for block, prompts in zip(blocks, ahead(self._build_pairs, blocks), strict=True):
-            found.update(zip(block, self._loaded.scorer.logits(prompts)[:, 0].tolist(), strict=True))
+        found = {part: logit for part, _, [logit] in self._read(parts, self._build_pairs)}
         return [
             sigmoid(max(found[query, passage[start:end]] for start, end in windows[query][passage]))
             for query, passage in pairs
@@ -406,19 +403,15 @@ class GLiClassReranker:
         windows = self._windows(passages, [[*group, *facets] for group in groups])
         # Each text once: duplicates cost nothing, and their scores are equal to the last bit.
         texts = list(dict.fromkeys(text[start:end] for text, spans in windows.items() for start, end in spans))
-        blocks = [texts[start : start + _BLOCK] for start in range(0, len(texts), _BLOCK)]
         rows: dict[str, list[float]] = {text: [] for text in texts}  # of all queries
         of_facets: dict[str, list[float]] = {}
         cut: set[str] = set()
         for group in groups:
-            build = partial(self._build, [*group, *facets])
-            for block, prompts in zip(blocks, ahead(build, blocks), strict=True):
-                logits = self._loaded.scorer.logits(prompts).tolist()
-                for text, prompt, row in zip(block, prompts, logits, strict=True):
-                    rows[text] += row[: len(group)]
-                    of_facets.setdefault(text, row[len(group) :])  # beside the first queries
-                    if prompt.truncated:
-                        cut.add(text)
+            for text, prompt, row in self._read(texts, partial(self._build, [*group, *facets])):
+                rows[text] += row[: len(group)]
+                of_facets.setdefault(text, row[len(group) :])  # beside the first queries
+                if prompt.truncated:
+                    cut.add(text)
         found: dict[str, _Found] = {}
         for passage, spans in windows.items():
             parts = [passage[start:end] for start, end in spans]
@@ -431,6 +424,14 @@ class GLiClassReranker:
             )
         return [found[passage] for passage in passages]
 
+    def _read(
+        self, items: Sequence[Item], build: Callable[[Sequence[Item]], list[Prompt]]
+    ) -> Iterator[tuple[Item, Prompt, list[float]]]:
+        """Each item with its prompt and that one's logits; the next block's prompts are built meanwhile."""
+        blocks = _blocks(items)
+        for block, prompts in zip(blocks, ahead(build, blocks), strict=True):
+            yield from zip(block, prompts, self._loaded.scorer.logits(prompts).tolist(), strict=True)
+
     def _windows(self, passages: Sequence[str], prompts: Sequence[Sequence[str]]) -> dict[str, list[Span]]:
         """Which parts of each passage are read beside the labels of some prompts: of most, all at once."""
         distinct = list(dict.fromkeys(passages))
@@ -440,8 +441,7 @@ class GLiClassReranker:
         room = self.max_length - max(map(builder.count_tokens, prompts), default=0)
         find = partial(builder.windows, max_length=self.max_length, room=room, size=min(_WINDOW, room))
         spans: dict[str, list[Span]] = {}
-        for start in range(0, len(distinct), _BLOCK):
-            block = distinct[start : start + _BLOCK]
+        for block in _blocks(distinct):
             spans.update(zip(block, find(block), strict=True))
         return spans
 
@@ -473,6 +473,10 @@ class GLiClassReranker:
 
     def _build(self, labels: Sequence[str], passages: Sequence[str]) -> list[Prompt]:
         return self._loaded.checkpoint.prompts.build(labels, passages, self.max_length)
+
+
+def _blocks(items: Sequence[Item]) -> list[Sequence[Item]]:
+    return [items[start : start + _BLOCK] for start in range(0, len(items), _BLOCK)]
 
 
 def _best(rows: Sequence[Sequence[float]]) -> list[float]:
