@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gliclass_rerank.commands.bulk import bulk
 from gliclass_rerank.commands.calibrate import calibrate
 from gliclass_rerank.commands.classify import classify
 from gliclass_rerank.commands.evaluate import evaluate
@@ -18,6 +19,7 @@ app.command("eval")(evaluate)
 app.command("train")(train)
 app.command("calibrate")(calibrate)
 app.command("serve")(serve)
+app.command("bulk")(bulk)
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,30 +24,10 @@ from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.serving.app import Limits, make_app
 from gliclass_rerank.serving.batcher import Batcher, ClosedError, OverloadedError
 from gliclass_rerank.serving.dialects import RerankBody, read_rerank, write_rerank
+from benchmarks.real_server import Serving
 
 QUERY = "How do plants make sugar?"
 PASSAGES = ["The market closed early.", "Leaves turn light, water and air into sugar.", "Sugar comes in bags."]
-
-
-class Serving:
-    """A real server on a free port of this machine."""
-
-    def __init__(self, app: Any) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-        self._thread = threading.Thread(target=self._server.run)
-
-    def __enter__(self) -> httpx.Client:
-        self._thread.start()
-        while not self._server.started:
-            threading.Event().wait(0.01)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
-        return self._client
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
-        self._server.should_exit = True
-        self._thread.join()
 
 
 @pytest.fixture(scope="module")

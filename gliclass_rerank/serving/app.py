@@ -229,9 +229,8 @@ def _explain(error: Exception, *, is_tei: bool) -> tuple[int, str, str]:
 
 def _describe(body: type[BaseModel]) -> dict[str, Any]:
     """What the API's description says of a body that the handler reads itself."""
-    schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    content = {"application/json": {"schema": body.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _check_key(request: Request, api_key: str | None) -> None:

@@ -20,14 +20,6 @@ from gliclass_rerank.probabilities import logit
 _VLLM = ("truncate_prompt_tokens", "additional_data", "softmax", "activation", "use_activation", "mm_processor_kwargs")
 
 
-class DocumentObject(BaseModel):
-    """A document that is an object."""
-
-    model_config = ConfigDict(extra="allow")
-
-    text: str
-
-
 class RerankBody(BaseModel):
     """A request to rerank: ``texts`` in TEI's dialect, ``documents`` in the others."""
 
@@ -35,7 +27,7 @@ class RerankBody(BaseModel):
 
     query: str
     texts: list[str] | None = None
-    documents: list[str | DocumentObject] | None = None
+    documents: list[str | dict[str, Any]] | None = Field(None, description="Texts, or objects with a text.")
     top_n: int | None = Field(None, description="How many results; all without it. 0 is all on vLLM's bodies alone.")
     return_documents: bool | None = None
     model: str | None = Field(None, description="Taken and given back; the server has one model.")
@@ -77,7 +69,7 @@ def read_rerank(body: RerankBody, path: str) -> RerankRequest:
         path: The route it came on; vLLM's and Infinity's clients use the root one.
 
     Raises:
-        ValueError: What is asked makes no sense.
+        ValueError: What is asked makes no sense, or a document has no text.
 
     Example:
         >>> read_rerank(RerankBody(query="tea", texts=["Rain."]), "/rerank").is_tei
@@ -87,13 +79,20 @@ def read_rerank(body: RerankBody, path: str) -> RerankRequest:
         raise ValueError("expected either texts or documents.")
     if body.texts is not None:
         return RerankRequest(body.query, body.texts, None, body, is_tei=True, with_documents=bool(body.return_text))
-    passages = [d if isinstance(d, str) else d.text for d in body.documents or ()]
+    passages = [_text_of(i, document) for i, document in enumerate(body.documents or ())]
     is_vllm = path == "/rerank" or any(field in (body.model_extra or {}) for field in _VLLM)
     top_n = body.top_n
     if top_n is not None and (top_n < 0 or (top_n == 0 and not is_vllm)):
         raise ValueError(f"top_n is {top_n}, expected at least 1.")
     with_documents = is_vllm if body.return_documents is None else body.return_documents
     return RerankRequest(body.query, passages, top_n or None, body, is_tei=False, with_documents=with_documents)
+
+
+def _text_of(index: int, document: str | dict[str, Any]) -> str:
+    text = document.get("text") if isinstance(document, dict) else document
+    if not isinstance(text, str):
+        raise ValueError(f"documents[{index}] has no text, expected a str or an object with a text.")
+    return text
 
 
 def write_rerank(request: RerankRequest, scores: Sequence[float], model: str, tokens: int) -> Any:  # noqa: ANN401 - JSON

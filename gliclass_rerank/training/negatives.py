@@ -16,7 +16,7 @@ from gliclass_rerank.training.data import TrainingData
 from gliclass_rerank.training.teacher import Teacher
 
 _NEAREST = 12  # hits of BM25, and of the teacher, from which hard negatives are drawn
-_CANDIDATES = 24  # of either, among which the model says what misleads it
+_CANDIDATES = 12  # of either, among which the model says what misleads it
 _MISLEADING = 8  # of them are kept
 
 

@@ -1,0 +1,90 @@
+"""The server on a free port of this machine: inside this process, or as the command that users start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+_SECONDS = 120  # until a server must be there, or a request be answered
+
+
+class Serving:
+    """An application in a thread; within the block, a client of it.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+        self._thread = threading.Thread(target=self._server.run)
+
+    def __enter__(self) -> httpx.Client:
+        self._thread.start()
+        while not self._server.started:
+            threading.Event().wait(0.01)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=_SECONDS)
+        return self._client
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._client.close()
+        self._server.should_exit = True
+        self._thread.join()
+
+
+class ServeCommand:
+    """``gliclass-rerank serve`` in a process of its own; within the block, ready.
+
+    Args:
+        options: More of the command line.
+        env: Beside this process's environment.
+
+    Attributes:
+        url: Where it listens.
+        log: What it wrote, once it has ended.
+    """
+
+    def __init__(self, *options: str, env: Mapping[str, str] | None = None) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        self.url, self.log = f"http://127.0.0.1:{port}", ""
+        self._command = [sys.executable, "-m", "gliclass_rerank.cli", "serve", "--port", port, *options]
+        self._env = {**os.environ, **(env or {})}
+
+    def __enter__(self) -> ServeCommand:
+        self._process = subprocess.Popen(self._command, env=self._env, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + _SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                httpx.get(f"{self.url}/ready", timeout=_SECONDS).raise_for_status()
+                return self
+            except httpx.HTTPError:
+                threading.Event().wait(0.1)
+        self._process.kill()
+        raise RuntimeError(f"the server did not start: {self._process.communicate()[1]}")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """The exit status, when it has ended."""
+        _, self.log = self._process.communicate(timeout=_SECONDS)
+        return self._process.returncode
