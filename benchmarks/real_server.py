@@ -38,7 +38,9 @@ class Serving:
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=_SECONDS)
         return self._client
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._client.close()
         self._server.should_exit = True
         self._thread.join()
@@ -76,7 +78,9 @@ class ServeCommand:
         self._process.kill()
         raise RuntimeError(f"the server did not start: {self._process.communicate()[1]}")
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._process.kill()
         self._process.communicate()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def quiet_transformers() -> Iterator[None]:
 def embedded() -> GLiClassReranker:
     """The embedded model in fp32 on the CPU."""
     return GLiClassReranker.from_pretrained(device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def short_home() -> Iterator[Path]:
+    """A folder for Ray, whose sockets' paths must not be longer than 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

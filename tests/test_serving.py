@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.real_server import ServeCommand, Serving
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.serving.app import Limits, make_app
 from gliclass_rerank.serving.batcher import Batcher, ClosedError, OverloadedError
 from gliclass_rerank.serving.dialects import RerankBody, read_rerank, write_rerank
-from benchmarks.real_server import Serving
 
 QUERY = "How do plants make sugar?"
 PASSAGES = ["The market closed early.", "Leaves turn light, water and air into sugar.", "Sugar comes in bags."]
@@ -304,29 +299,18 @@ def test_closing_finishes_what_was_taken_and_takes_no_more() -> None:
 
 @pytest.mark.slow
 def test_the_command_serves_and_answers_what_it_took_when_it_is_stopped() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gliclass_rerank.cli", "serve", "--port", str(port), "--device", "cpu"]
-    process = subprocess.Popen(command, env={**os.environ, "GLICLASS_API_KEY": "secret"}, stderr=subprocess.PIPE)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": "secret"}, timeout=60) as client:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and process.poll() is None:
-                try:
-                    client.get("/ready").raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    threading.Event().wait(0.1)
-            body = {"query": QUERY, "texts": ["Leaves turn light into sugar. " * 40] * 200}
-            with ThreadPoolExecutor(8) as pool:
-                answers = [pool.submit(client.post, "/rerank", json=body) for _ in range(8)]
-                while 'status="200"' not in client.get("/metrics").text:
-                    threading.Event().wait(0.05)
-                process.send_signal(signal.SIGTERM)
-                assert [len(answer.result().raise_for_status().json()) for answer in answers] == [200] * 8
-        _, log = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode in (0, -signal.SIGTERM)  # uvicorn ends itself by the signal that it was sent
-    assert b"secret" not in log and b"Leaves" not in log and b'"route": "/rerank", "status": 200' in log
+    body = {"query": QUERY, "texts": ["Leaves turn light into sugar. " * 40] * 200}
+    with ServeCommand("--device", "cpu", env={"GLICLASS_API_KEY": "secret"}) as server:
+        with (
+            httpx.Client(base_url=server.url, headers={"X-API-Key": "secret"}, timeout=60) as client,
+            ThreadPoolExecutor(8) as pool,
+        ):
+            answers = [pool.submit(client.post, "/rerank", json=body) for _ in range(8)]
+            while 'status="200"' not in client.get("/metrics").text:
+                threading.Event().wait(0.05)
+            server.terminate()
+            assert [len(answer.result().raise_for_status().json()) for answer in answers] == [200] * 8
+        status = server.wait()
+    assert status in (0, -signal.SIGTERM)  # uvicorn ends itself by the signal that it was sent
+    assert "secret" not in server.log and "Leaves" not in server.log
+    assert '"route": "/rerank", "status": 200' in server.log

@@ -1,0 +1,169 @@
+"""Bulk scoring: rows that cannot be scored keep their places, and a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.options import RerankerOptions
+from gliclass_rerank.serving.part_files import open_part_file
+from gliclass_rerank.serving.rows import RowScorer
+from tests.own_network import is_possible, popen
+
+QUERY = "How do plants make sugar?"
+PASSAGES = ["The market closed early.", "Leaves turn light, water and air into sugar.", "Sugar comes in bags."]
+needs_network = pytest.mark.skipif(not is_possible(), reason="this system gives no network of one's own (unshare)")
+
+
+@pytest.fixture(scope="module")
+def scorer(embedded: GLiClassReranker) -> RowScorer:
+    return RowScorer(RerankerOptions(device="cpu", dtype="float32"))
+
+
+def pairs(number: int) -> list[dict[str, Any]]:
+    return [{"id": i, "query": QUERY, "passage": f"{PASSAGES[i % 3]} {i}"} for i in range(number)]
+
+
+# Rows
+
+
+def test_rows_get_the_scores_of_score_and_poison_gets_an_error(scorer: RowScorer, embedded: GLiClassReranker) -> None:
+    poison: list[Any] = [
+        {"query": QUERY, "passage": None},
+        {"query": QUERY, "passage": 3},
+        {"query": " ", "passage": "a"},
+        {"query": QUERY},
+        {"query": "sugar " * 600, "passage": "leaves no room"},
+        {"query": QUERY, "passages": "one str"},
+        {"query": QUERY, "passages": ["a", None]},
+        "no row",
+        None,
+    ]
+    good: list[Any] = [{"query": QUERY, "passage": passage} for passage in PASSAGES]
+    rows = [row for bad, fine in zip(poison, good * 3, strict=True) for row in (bad, fine)]
+    found = scorer.score(rows)
+    assert all(result["error"] and result.get("score", result.get("scores")) is None for result in found[::2])
+    assert [result["error"] for result in found[1::2]] == [None] * 9
+    assert [r["score"] for r in found[1::2]] == pytest.approx(embedded.score(QUERY, PASSAGES) * 3, abs=1e-5)
+    assert "passages[1] is a NoneType" in found[12]["error"] and "room" in found[8]["error"]
+
+
+def test_a_row_with_passages_gets_as_many_scores(scorer: RowScorer, embedded: GLiClassReranker) -> None:
+    [found, none] = scorer.score([{"query": QUERY, "passages": PASSAGES}, {"query": QUERY, "passages": []}])
+    assert found["scores"] == pytest.approx(embedded.score(QUERY, PASSAGES), abs=1e-5)
+    assert none == {"scores": [], "error": None}
+
+
+def test_batches_of_columns_are_what_map_batches_wants(scorer: RowScorer) -> None:
+    batch = {"query": np.array([QUERY] * 3), "passage": np.array([*PASSAGES[:2], None], dtype=object), "id": [5, 6, 7]}
+    found = scorer(batch)
+    assert found["id"] == [5, 6, 7] and set(found) == {"query", "passage", "id", "score", "error"}
+    assert found["score"][1] > found["score"][0] and np.isnan(found["score"][2])
+    assert list(found["error"]) == ["", "", "passage is a NoneType, expected a str."]
+    lists = np.empty(2, dtype=object)
+    lists[:] = [np.array(PASSAGES[:2], dtype=object), np.array(PASSAGES[1:], dtype=object)]
+    found = scorer({"query": [QUERY, QUERY], "passages": lists})
+    assert [len(scores) for scores in found["scores"]] == [2, 2] and found["scores"].shape == (2,)
+
+
+# Files
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers() | st.none(), max_size=3)
+        | st.just("no JSON at all {"),
+        max_size=12,
+    ),
+    st.integers(1, 5),
+)
+def test_lines_come_back_in_parts_as_they_were(tmp_path_factory: pytest.TempPathFactory, rows: Any, size: int) -> None:
+    folder = tmp_path_factory.mktemp("lines")
+    path = folder / "in.jsonl"
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    file = open_part_file(path)
+    parts = list(file.parts(size))
+    assert [part.rows for part in parts[:-1]] == [size] * (len(parts) - 1)
+    assert [row for part in parts for batch in file.read(part) for row in batch] == rows
+
+
+def test_parquet_is_cut_within_its_row_groups(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.Table.from_pylist(pairs(1000)), path, row_group_size=600)
+    file = open_part_file(path)
+    parts = list(file.parts(350))
+    assert [(part.row_group, part.start, part.rows) for part in parts] == [
+        (0, 0, 350),
+        (0, 350, 250),
+        (1, 0, 350),
+        (1, 350, 50),
+    ]
+    assert [row["id"] for part in parts for batch in file.read(part) for row in batch] == list(range(1000))
+
+
+# The command
+
+
+def start(source: Path, output: Path, home: Path) -> Any:
+    command = [sys.executable, "-m", "gliclass_rerank.cli", "bulk", os.fspath(source), os.fspath(output)]
+    return popen([*command, "--device", "cpu", "--rows-per-part", "5"], home)
+
+
+def read_parts(output: Path) -> list[Any]:
+    return [json.loads(line) for part in sorted(output.glob("part-*.jsonl")) for line in part.open()]
+
+
+@pytest.mark.slow
+@needs_network
+def test_a_run_that_was_killed_goes_on_and_gives_the_same(tmp_path: Path, short_home: Path, scorer: RowScorer) -> None:
+    rows: list[Any] = [{**row, "passage": row["passage"] + " It takes a while." * 40} for row in pairs(100)]
+    rows[7], rows[75] = {"query": QUERY, "passage": None}, {"id": 75, "query": QUERY}
+    source, output = tmp_path / "in.jsonl", tmp_path / "out"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    process = start(source, output, short_home)
+    while not list(output.glob("part-*.jsonl")) and process.poll() is None:
+        threading.Event().wait(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    written = {path: path.stat().st_mtime_ns for path in output.glob("part-*.jsonl")}
+    assert 0 < len(written) < 20
+    done, log = start(source, output, short_home).communicate()
+    assert json.loads(done.splitlines()[-1]) == {"rows": 100, "done": 100, "failed": 2}, log
+    assert all(path.stat().st_mtime_ns == at for path, at in written.items())
+    found = read_parts(output)
+    assert [row.get("id") for row in found] == [row.get("id") for row in rows]
+    assert [i for i, row in enumerate(found) if row["error"]] == [7, 75]
+    expected = scorer.score(rows)
+    scores = [row["score"] for row in found if not row["error"]]
+    # The command runs in bf16 where that is fast.
+    assert scores == pytest.approx([row["score"] for row in expected if not row["error"]], abs=5e-3)
+    source.write_text(json.dumps(rows[0]))
+    process = start(source, output, short_home)
+    assert "holds another run" in process.communicate()[1] and process.returncode == 2
+
+
+@pytest.mark.slow
+@needs_network
+def test_parquet_of_lists_gets_lists_of_scores(tmp_path: Path, short_home: Path, embedded: GLiClassReranker) -> None:
+    source, output = tmp_path / "in.parquet", tmp_path / "out"
+    rows = [{"query": QUERY, "passages": PASSAGES}, {"query": None, "passages": PASSAGES}]
+    pq.write_table(pa.Table.from_pylist(rows), source)
+    done, log = start(source, output, short_home).communicate()
+    assert json.loads(done.splitlines()[-1]) == {"rows": 2, "done": 2, "failed": 1}, log
+    first, second = pq.read_table(output / "part-00000.parquet").to_pylist()
+    assert first["scores"] == pytest.approx(embedded.score(QUERY, PASSAGES), abs=5e-3) and first["error"] is None
+    assert second["scores"] is None and "query is a NoneType" in second["error"]
