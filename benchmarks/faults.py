@@ -59,6 +59,7 @@ def disconnects(requests: int) -> dict[str, Any]:
             line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if not line.startswith("#")
         )
     scored = float(metrics["gliclass_passages_total"])
+    _promise(len(left) > 0, "some clients go away")
     _promise(len(answer) == len(PASSAGES), "the next client is answered")
     _promise(float(metrics["gliclass_waiting_passages"]) == 0, "nothing is left waiting")
     _promise(scored < (gone + 1) * len(PASSAGES), "not all of what nobody waits for is scored")
@@ -72,7 +73,7 @@ def full(requests: int) -> dict[str, Any]:
     with Serving(app) as client, ThreadPoolExecutor(asked) as pool:
         answers = list(pool.map(lambda _: client.post("/rerank", json=BODY), range(asked)))
     statuses = Counter(answer.status_code for answer in answers)
-    _promise(set(statuses) <= {200, 429} and statuses[200] > 10, "answered or refused, nothing else")
+    _promise(set(statuses) == {200, 429} and statuses[200] >= 10, f"answered or refused, not {statuses}")
     refused = [answer for answer in answers if answer.status_code == 429]
     _promise(all("Retry-After" in answer.headers for answer in refused), "the refused know when to come again")
     return {"requests": asked, "statuses": dict(statuses)}
@@ -102,14 +103,14 @@ def fuzz(requests: int) -> dict[str, Any]:
 
 
 def send_fuzz(url: str, requests: int) -> Counter[int]:
-    """Send well and badly formed requests to the routes that take a body; how often each status came back."""
+    """Send requests of all forms to the routes that take a body; how often each status came back."""
     import schemathesis
 
     statuses: Counter[int] = Counter()
     operations = [found.ok() for found in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations()]
     posts = [operation for operation in operations if operation.method == "post"]
     for operation in posts:
-        negative, positive = (operation.as_strategy(mode) for mode in schemathesis.GenerationMode)
+        cases = st.one_of(*map(operation.as_strategy, schemathesis.GenerationMode))  # well and badly formed
 
         # The examples are what is wanted, not the smallest one that fails, and none is to be kept.
         @settings(
@@ -119,7 +120,7 @@ def send_fuzz(url: str, requests: int) -> Counter[int]:
             suppress_health_check=list(HealthCheck),
             database=None,
         )
-        @given(st.one_of(negative, positive))
+        @given(cases)
         def send(case: schemathesis.Case) -> None:
             response = case.call(base_url=url)
             statuses[response.status_code] += 1
@@ -166,7 +167,8 @@ def ray(requests: int) -> dict[str, Any]:
             return False
 
         def kill() -> float:
-            while len(answered) < asked // 4:
+            give_up = time.monotonic() + 120
+            while len(answered) < asked // 4 and time.monotonic() < give_up:
                 time.sleep(0.01)
             [replica] = [
                 actor for actor in ray.util.list_named_actors(all_namespaces=True) if "SERVE_REPLICA" in actor["name"]

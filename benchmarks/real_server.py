@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -67,7 +68,8 @@ class ServeCommand:
         self._env = {**os.environ, **(env or {})}
 
     def __enter__(self) -> ServeCommand:
-        self._process = subprocess.Popen(self._command, env=self._env, stderr=subprocess.PIPE, text=True)
+        self._written = tempfile.TemporaryFile("w+", encoding="utf-8")  # a pipe that nobody reads would stop it
+        self._process = subprocess.Popen(self._command, env=self._env, stderr=self._written)
         deadline = time.monotonic() + _SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -76,13 +78,15 @@ class ServeCommand:
             except httpx.HTTPError:
                 threading.Event().wait(0.1)
         self._process.kill()
-        raise RuntimeError(f"the server did not start: {self._process.communicate()[1]}")
+        self.wait()
+        raise RuntimeError(f"the server did not start: {self.log}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.communicate()
+        self.wait()
+        self._written.close()
 
     def terminate(self) -> None:
         """Send SIGTERM."""
@@ -90,5 +94,7 @@ class ServeCommand:
 
     def wait(self) -> int:
         """The exit status, when it has ended."""
-        _, self.log = self._process.communicate(timeout=_SECONDS)
-        return self._process.returncode
+        status = self._process.wait(_SECONDS)
+        self._written.seek(0)
+        self.log = self._written.read()
+        return status

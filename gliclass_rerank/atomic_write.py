@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
@@ -26,9 +28,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         ...     wanted.read_text()
         '[1, 2]'
     """
-    unfinished = path.with_name(f"{path.name}.tmp")
+    unfinished = path.with_name(f"{path.name}.{uuid4().hex[:8]}.tmp")  # another writer has another one
     try:
         yield unfinished
+        with unfinished.open("rb") as written:
+            os.fsync(written.fileno())  # so that after a power cut it is not there without its content
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

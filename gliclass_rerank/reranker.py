@@ -289,6 +289,8 @@ class GLiClassReranker:
             check_texts(f"passages of {query!r}", passages)
         self._loaded.scorer.check_process()
         self._check_room(by_query)
+        for query in by_query:
+            self._build([query], [])  # refuses a query that leaves no room, before anything is scored
         windows = {query: self._windows(passages, [[query]]) for query, passages in by_query.items()}
         parts = list(
             dict.fromkeys(

@@ -11,7 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
 ENTER = ["unshare", "--map-root-user", "--net"]
@@ -25,9 +25,9 @@ def is_possible() -> bool:
         return False
 
 
-def popen(command: Sequence[str], home: os.PathLike[str], env: Mapping[str, str] = {}) -> subprocess.Popen[str]:
+def popen(command: Sequence[str], home: os.PathLike[str]) -> subprocess.Popen[str]:
     """Start a command in a network of its own, with an empty home, so that it finds no other Ray."""
-    own = {**os.environ, "HOME": os.fspath(home), "RAY_TMPDIR": os.fspath(home), "RAY_USAGE_STATS_ENABLED": "0", **env}
+    own = {**os.environ, "HOME": os.fspath(home), "RAY_TMPDIR": os.fspath(home), "RAY_USAGE_STATS_ENABLED": "0"}
     return subprocess.Popen(
         [*ENTER, sys.executable, "-m", "tests.own_network", *command],
         env=own,

@@ -49,15 +49,16 @@ def test_rows_get_the_scores_of_score_and_poison_gets_an_error(scorer: RowScorer
         {"query": "sugar " * 600, "passage": "leaves no room"},
         {"query": QUERY, "passages": "one str"},
         {"query": QUERY, "passages": ["a", None]},
+        {"query": QUERY, "passage": "a", "score": 12.5},
         "no row",
         None,
     ]
     good: list[Any] = [{"query": QUERY, "passage": passage} for passage in PASSAGES]
-    rows = [row for bad, fine in zip(poison, good * 3, strict=True) for row in (bad, fine)]
+    rows = [row for bad, fine in zip(poison, good * 4, strict=False) for row in (bad, fine)]
     found = scorer.score(rows)
     assert all(result["error"] and result.get("score", result.get("scores")) is None for result in found[::2])
-    assert [result["error"] for result in found[1::2]] == [None] * 9
-    assert [r["score"] for r in found[1::2]] == pytest.approx(embedded.score(QUERY, PASSAGES) * 3, abs=1e-5)
+    assert [result["error"] for result in found[1::2]] == [None] * 10
+    assert [r["score"] for r in found[1::2]] == pytest.approx((embedded.score(QUERY, PASSAGES) * 4)[:10], abs=1e-5)
     assert "passages[1] is a NoneType" in found[12]["error"] and "room" in found[8]["error"]
 
 
@@ -97,13 +98,22 @@ def test_lines_come_back_in_parts_as_they_were(tmp_path_factory: pytest.TempPath
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
     file = open_part_file(path)
     parts = list(file.parts(size))
+    scored = [(batch, [{"score": 0.5, "error": None} for _ in batch]) for part in parts for batch in file.read(part)]
+    file.write(folder / "out", scored)
+    written = [json.loads(line) for line in (folder / "out").open()]
+    assert [{k: v for k, v in row.items() if k not in ("score", "error")} for row in written] == [
+        row if isinstance(row, dict) and not row.keys() & {"score", "scores", "error"} else {"row": row} for row in rows
+    ]
+    assert file.count_errors(folder / "out") == 0
     assert [part.rows for part in parts[:-1]] == [size] * (len(parts) - 1)
     assert [row for part in parts for batch in file.read(part) for row in batch] == rows
 
 
 def test_parquet_is_cut_within_its_row_groups(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
-    pq.write_table(pa.Table.from_pylist(pairs(1000)), path, row_group_size=600)
+    table = pa.Table.from_pylist(pairs(1000))
+    times = pa.array(range(1000), pa.timestamp("ns", "Middle-earth/Shire"))  # Python has no such time
+    pq.write_table(table.append_column("at", times), path, row_group_size=600)
     file = open_part_file(path)
     parts = list(file.parts(350))
     assert [(part.row_group, part.start, part.rows) for part in parts] == [
@@ -112,7 +122,27 @@ def test_parquet_is_cut_within_its_row_groups(tmp_path: Path) -> None:
         (1, 0, 350),
         (1, 350, 50),
     ]
-    assert [row["id"] for part in parts for batch in file.read(part) for row in batch] == list(range(1000))
+    scored = [(b, [{"score": None, "error": "no"}] * len(b)) for part in parts for b in file.read(part)]
+    file.write(tmp_path / "out", scored)
+    written = pq.read_table(tmp_path / "out")
+    assert (
+        written.drop_columns(["score", "error"]) == pq.read_table(path) and file.count_errors(tmp_path / "out") == 1000
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"query": ["q"], "passage": ["p"], "score": [12.5]}, "a column 'score', where"),
+        ({"query": ["q"]}, "expected query and passage"),
+    ],
+)
+def test_columns_that_would_be_lost_or_are_missing_are_named_at_once(
+    columns: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    with pytest.raises(ValueError, match=message):
+        open_part_file(tmp_path / "in.parquet")
 
 
 # The command
@@ -164,6 +194,6 @@ def test_parquet_of_lists_gets_lists_of_scores(tmp_path: Path, short_home: Path,
     pq.write_table(pa.Table.from_pylist(rows), source)
     done, log = start(source, output, short_home).communicate()
     assert json.loads(done.splitlines()[-1]) == {"rows": 2, "done": 2, "failed": 1}, log
-    first, second = pq.read_table(output / "part-00000.parquet").to_pylist()
+    first, second = pq.read_table(output / "part-0000000.parquet").to_pylist()
     assert first["scores"] == pytest.approx(embedded.score(QUERY, PASSAGES), abs=5e-3) and first["error"] is None
     assert second["scores"] is None and "query is a NoneType" in second["error"]

@@ -27,7 +27,7 @@ PASSAGES = ["The market closed early.", "Leaves turn light, water and air into s
 
 @pytest.fixture(scope="module")
 def client(embedded: GLiClassReranker) -> Iterator[httpx.Client]:
-    limits = Limits(passages=50, passage_characters=100_000, body_bytes=1_000_000)
+    limits = Limits(passages=50, passage_characters=150_000, body_bytes=1_000_000)
     with Serving(make_app(embedded, limits=limits)) as client:
         yield client
 
@@ -128,6 +128,7 @@ def test_tei_s_errors_are_its_own(client: httpx.Client) -> None:
         (b"", 400),
         (b"[1]", 400),
         (b"{" * 100_000, 400),
+        (b"[" * 100_000, 400),
         (b'{"query": "q", "documents": ["' + b"a" * 200_000 + b'"]}', 413),
         (b'{"query": "q", "documents": [' + b'"a",' * 60 + b'"a"]}', 413),
         (b" " * 1_100_000, 413),
@@ -135,6 +136,20 @@ def test_tei_s_errors_are_its_own(client: httpx.Client) -> None:
 )
 def test_what_is_too_much_or_no_json_is_refused(content: bytes, status: int, client: httpx.Client) -> None:
     assert client.post("/v2/rerank", content=content).status_code == status
+
+
+def test_what_is_too_much_is_refused_before_it_is_looked_at(client: httpx.Client) -> None:
+    answer = client.post("/v2/rerank", json={"query": "q", "documents": [1] * 300_000})
+    assert answer.status_code == 413 and "300000 documents, at most 50" in answer.json()["message"]
+    labels = {"texts": ["a"] * 50, "labels": ["b"] * 50}
+    assert client.post("/v1/classify", json=labels | {"prompt": "p" * 2000}).status_code == 413
+    assert client.post("/v1/classify", json=labels | {"labels": ["b" * 2000]}).status_code == 413
+
+
+@pytest.mark.parametrize("body", [{"documents": ["\ud800 a"]}, {"texts": ["\ud800 a"], "return_text": True}])
+def test_half_a_character_comes_back_as_it_was(body: dict[str, Any], client: httpx.Client) -> None:
+    answer = client.post("/rerank", content=json.dumps({"query": QUERY, **body})).raise_for_status()
+    assert "\\ud800 a" in answer.text
 
 
 @settings(max_examples=60, deadline=None)
@@ -161,8 +176,16 @@ def test_a_key_is_asked_for_where_there_is_one(embedded: GLiClassReranker) -> No
         wrong: dict[str, str]
         for wrong in ({}, {"Authorization": "Bearer no"}, {"X-API-Key": "geheim"}):
             assert client.post("/rerank", json=body, headers=wrong).status_code == 401
+        right: dict[str, bytes]
+        for right in ({"Authorization": "bearer geheim ü".encode()}, {"X-API-Key": "geheim ü".encode()}):
+            assert client.post("/rerank", json=body, headers=right).status_code == 200
         assert client.post("/v1/classify", json={"texts": [], "labels": []}).status_code == 401
         assert client.get("/health").status_code == 200
+
+
+def test_an_empty_key_is_refused(embedded: GLiClassReranker) -> None:
+    with pytest.raises(ValueError, match="api_key is empty"):
+        make_app(embedded, api_key=" ")
 
 
 # The other routes
@@ -213,7 +236,74 @@ class Held:
         self.seen.append(pairs)
         if any(passage == "poison" for _, passage in pairs):
             raise ValueError("poison")
+        if any(passage == "broken" for _, passage in pairs):
+            raise RuntimeError("broken over geheim")
         return [float(len(passage)) for _, passage in pairs]
+
+
+class HeldReranker(GLiClassReranker):
+    """A reranker that scores nothing before it is let go."""
+
+    def __init__(self, like: GLiClassReranker) -> None:
+        super().__init__(like._loaded, like.options)
+        self.held = Held()
+
+    def score_pairs(self, pairs: Any) -> list[float]:
+        return [score / (1 + score) for score in self.held(list(pairs))]
+
+
+def test_when_too_much_waits_the_next_is_told_when_to_come_again(embedded: GLiClassReranker) -> None:
+    reranker = HeldReranker(embedded)
+    with Serving(make_app(reranker, limits=Limits(waiting=4))) as client, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.post, "/rerank", json={"query": "first", "texts": ["a"]})
+        assert reranker.held.begun.wait(30)
+        second = pool.submit(client.post, "/rerank", json={"query": "second", "texts": ["a", "b", "c"]})
+        while "gliclass_waiting_passages 3.0" not in client.get("/metrics").text:
+            threading.Event().wait(0.01)
+        refused = client.post("/rerank", json={"query": "third", "texts": ["a", "b"]})
+        long = client.post("/v2/rerank", json={"query": "third", "documents": ["a" * 8000]})  # counts for three
+        assert [refused.status_code, long.status_code] == [429, 429]
+        assert refused.json()["error_type"] == "overloaded" and refused.headers["Retry-After"] == "1"
+        reranker.held.go.set()
+        assert [first.result().status_code, second.result().status_code] == [200, 200]
+
+
+def test_an_answer_that_takes_too_long_is_given_up(embedded: GLiClassReranker) -> None:
+    reranker = HeldReranker(embedded)
+    with Serving(make_app(reranker, limits=Limits(seconds=0.2))) as client:
+        answer = client.post("/v2/rerank", json={"query": "first", "documents": ["a"]})
+        assert answer.status_code == 503 and answer.json()["error"]["type"] == "timeout"
+        assert client.get("/ready").status_code == 503 and client.get("/health").status_code == 200
+        reranker.held.go.set()
+        assert client.post("/v2/rerank", json={"query": "again", "documents": ["a"]}).status_code == 200
+
+
+def test_what_a_client_that_left_had_asked_for_is_never_scored(embedded: GLiClassReranker) -> None:
+    reranker = HeldReranker(embedded)
+    with Serving(make_app(reranker)) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, "/rerank", json={"query": "first", "texts": ["a"]})
+        assert reranker.held.begun.wait(30)
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/rerank", json={"query": "left", "texts": ["a"]}, timeout=0.2)
+        while 'status="499"' not in client.get("/metrics").text:
+            threading.Event().wait(0.01)
+        reranker.held.go.set()
+        assert first.result().status_code == 200
+        client.post("/rerank", json={"query": "last", "texts": ["a"]}).raise_for_status()
+        assert {query for pairs in reranker.held.seen for query, _ in pairs} == {"first", "last"}
+
+
+def test_a_failure_of_the_model_is_told_in_the_caller_s_dialect_and_nothing_of_the_text(
+    embedded: GLiClassReranker, caplog: pytest.LogCaptureFixture
+) -> None:
+    reranker = HeldReranker(embedded)
+    reranker.held.go.set()
+    with Serving(make_app(reranker)) as client:
+        tei = client.post("/rerank", json={"query": "q", "texts": ["broken"]})
+        cohere = client.post("/v2/rerank", json={"query": "q", "documents": ["broken"]})
+    assert tei.status_code == 424 and tei.json()["error_type"] == "backend"
+    assert cohere.status_code == 500 and cohere.json()["message"] == "scoring failed."
+    assert [record.getMessage() for record in caplog.records].count("scoring failed") == 2  # with their tracebacks
 
 
 async def begin(batcher: Batcher, held: Held) -> asyncio.Task[list[float]]:
@@ -223,9 +313,9 @@ async def begin(batcher: Batcher, held: Held) -> asyncio.Task[list[float]]:
     return task
 
 
-def with_batcher(test: Callable[[Batcher, Held], Any], **options: int) -> Held:
+def with_batcher(test: Callable[[Batcher, Held], Any], most_waiting: int = 1000, **options: int) -> Held:
     held = Held()
-    batcher = Batcher(held, **options)
+    batcher = Batcher(held, most_waiting=most_waiting, **options)
     try:
         asyncio.run(test(batcher, held))
     finally:
@@ -256,11 +346,38 @@ def test_what_is_too_much_is_refused_and_what_is_cancelled_is_never_scored() -> 
         dropped.cancel()
         with pytest.raises(asyncio.CancelledError):
             await dropped
+        assert batcher.waiting == 2  # there is room for others again
         held.go.set()
         await asyncio.gather(first, kept)
 
     held = with_batcher(test, most_waiting=4)
     assert {query for pairs in held.seen for query, _ in pairs} == {"first", "kept"}
+
+
+def test_a_long_job_is_scored_in_pieces_until_nobody_waits_for_it() -> None:
+    async def test(batcher: Batcher, held: Held) -> None:
+        long = asyncio.create_task(batcher.score("long", ["a"] * 5 + ["b" * 9000] + ["c"] * 4))
+        await asyncio.to_thread(held.begun.wait, 30)
+        held.go.set()
+        assert len(await long) == 10
+        held.go.clear()
+        held.begun.clear()
+        left = asyncio.create_task(batcher.score("left", ["a"] * 10))
+        await asyncio.to_thread(held.begun.wait, 30)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        held.go.set()
+        await batcher.score("last", ["a"])
+
+    seen = with_batcher(test, batch=4).seen
+    assert [(pairs[0][0], len(pairs)) for pairs in seen] == [
+        ("long", 4),
+        ("long", 2),
+        ("long", 4),
+        ("left", 4),
+        ("last", 1),
+    ]
 
 
 def test_poison_hurts_nobody_else() -> None:

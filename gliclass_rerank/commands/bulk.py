@@ -28,13 +28,16 @@ def bulk(
         bool, typer.Option("--windows", help="Read passages that do not fit in overlapping windows, not cut.")
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Models that work at a time.")] = 1,
-    gpus_per_worker: Annotated[float, typer.Option(min=0, help="GPUs of each of them, or the share of one.")] = 0,
-    rows_per_part: Annotated[int, typer.Option(min=1, help="Rows that a stopped run may have to do again.")] = 10_000,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of each of them, or the share of one; one each without it.")
+    ] = None,
+    rows_per_part: Annotated[int, typer.Option(min=1, help="Rows that a stopped run may have to do again.")] = 1000,
 ) -> None:
     """Score the rows of FILE into the parts in FOLDER.
 
     Each row gets a "score" (or "scores"), or an "error" where it cannot be scored. A run that was
-    stopped goes on where it was when it is started again. With RAY_ADDRESS set it runs on that cluster.
+    stopped goes on where it was when it is started again. It runs on the Ray cluster that there is, or that
+    RAY_ADDRESS names; without one, on this machine.
     """
     with errors_in_one_line():
         require_framework("ray.data", extra="ray")

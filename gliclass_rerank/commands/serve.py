@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Annotated
 
@@ -28,19 +29,40 @@ def serve(
     """Serve a model to clients of Cohere's, Jina's, vLLM's and TEI's rerankers.
 
     The routes are /rerank, /v1/rerank, /v2/rerank, /v1/classify, /health, /ready, /info and
-    /metrics. Stopped by SIGTERM or SIGINT it answers what it has taken.
+    /metrics. Stopped by SIGTERM or SIGINT it answers what it has taken. The log is a JSON object per line.
     """
     with errors_in_one_line():
         for module in ("fastapi", "uvicorn", "prometheus_client"):
             require_framework(module, extra="serve")
         import uvicorn
 
-        from gliclass_rerank.serving.app import make_app
+        from gliclass_rerank.serving.app import Limits, make_app
 
         with errors.status("loading", spinner="dots"):
             reranker = GLiClassReranker.from_pretrained(
                 model, device=device, max_length=max_length, long_passages="windows" if windows else "truncate"
             )
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
-        app = make_app(reranker, api_key=api_key)
-        uvicorn.run(app, host=host, port=port, access_log=False, log_config=None)
+        limits = Limits()
+        app = make_app(reranker, api_key=api_key, limits=limits)
+        handler = logging.StreamHandler()
+        handler.setFormatter(_JsonLines())
+        logging.basicConfig(handlers=[handler], level=logging.INFO)
+        # A client that never ends its request must not keep the process for ever.
+        patience = int(limits.seconds) + 5
+        uvicorn.run(app, host=host, port=port, access_log=False, log_config=None, timeout_graceful_shutdown=patience)
+
+
+class _JsonLines(logging.Formatter):
+    """A JSON object per record, with the fields that were given as ``extra``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return json.dumps(told)

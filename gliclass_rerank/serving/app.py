@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 import gliclass_rerank
 from gliclass_rerank.classifier import ZeroShotClassifier
@@ -34,6 +35,8 @@ from gliclass_rerank.validation import check_query
 log = logging.getLogger("gliclass_rerank.serving")
 _Work = Callable[[dict[str, Any], str], Awaitable[Any]]  # a body and a route to what is answered
 _RETRY_AFTER = "1"  # seconds, when too much is waiting
+_READY_SECONDS = 5.0  # for which a forward pass shows that the model works
+_GONE = (499, "cancelled", "the client closed the connection.")
 _CHARACTERS_PER_TOKEN = 4  # an estimate, for the clients that count tokens
 
 
@@ -43,14 +46,16 @@ class Limits:
 
     Attributes:
         body_bytes: Of a request's body.
-        passages: Of a request; of labels likewise.
-        passage_characters: Of a passage; of a query a tenth.
-        waiting: Passages that wait at most, of all requests together.
+        passages: Of a request; likewise texts to classify, and labels.
+        label_pairs: Texts times labels of a request to classify.
+        passage_characters: Of a passage; of a query, a label or a prompt a hundredth.
+        waiting: Passages that wait at most, of all requests together; one counts for each 4,000 characters.
         seconds: Until a request is given up.
     """
 
     body_bytes: int = 32 << 20
     passages: int = 2000
+    label_pairs: int = 20_000
     passage_characters: int = 1_000_000
     waiting: int = 8192
     seconds: float = 60.0
@@ -83,8 +88,9 @@ class _Server:
     def __init__(self, reranker: GLiClassReranker, api_key: str | None, limits: Limits) -> None:
         self._reranker, self._api_key, self._limits = reranker, api_key, limits
         self._classifier = ZeroShotClassifier(reranker._loaded, reranker.options)
-        self._batcher = Batcher(reranker.score_pairs, most_waiting=limits.waiting)
+        self._batcher = Batcher(self._score_pairs, most_waiting=limits.waiting)
         self._metrics = _Metrics(self._batcher)
+        self._checking, self._worked_at = asyncio.Lock(), -_READY_SECONDS
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -106,11 +112,14 @@ class _Server:
         return JSONResponse({"status": "ok" if alive else "down"}, 200 if alive else 503)
 
     async def ready(self) -> Response:
-        """Whether the model works: a real forward pass."""
-        try:
-            await asyncio.wait_for(self._batcher.score("ready", ["ready"]), self._limits.seconds)
-        except Exception as error:
-            return JSONResponse({"status": "not ready", "reason": type(error).__name__}, 503)
+        """Whether the model works: a real forward pass, unless one has just been made for somebody."""
+        async with self._checking:  # however many ask, there is one pass
+            if time.monotonic() - self._worked_at > _READY_SECONDS:
+                try:
+                    await asyncio.wait_for(self._batcher.score("ready", ["ready"]), self._limits.seconds)
+                except Exception as error:
+                    log.exception("not ready")
+                    return JSONResponse({"status": "not ready", "reason": type(error).__name__}, 503)
         return JSONResponse({"status": "ready"})
 
     async def info(self) -> Response:
@@ -131,37 +140,43 @@ class _Server:
 
     async def _answer(self, request: Request, work: _Work) -> Response:
         """Check, work, and turn whatever goes wrong into an error that the caller reads."""
-        start, route, is_tei = time.perf_counter(), request.url.path, False
+        start, route = time.perf_counter(), request.scope["route"].path  # without a prefix, or what a client says
         headers: dict[str, str] = {}
+        told: dict[str, Any] = {"route": route}
+        is_tei = route == "/rerank"
         try:
-            _check_key(request, self._api_key)
-            body = await _read_body(request, self._limits.body_bytes)
-            is_tei = route == "/rerank" and "documents" not in body
-            status, content = 200, await _while_connected(request, work(body, route), self._limits.seconds)
+            async with asyncio.timeout(self._limits.seconds):
+                _check_key(request, self._api_key)
+                body = await _read_body(request, self._limits)
+                is_tei = body.get("texts") is not None or (is_tei and body.get("documents") is None)
+                content = await _while_connected(request, work(body, route))
+            status, answer = 200, json.dumps(content, allow_nan=False)  # ASCII, so that any passage can go back
         except Exception as error:
             status, kind, message = _explain(error, is_tei=is_tei)
-            content = write_error(status, kind, message, is_tei=is_tei)
+            answer = json.dumps(write_error(status, kind, message, is_tei=is_tei))
+            told |= {"kind": kind, "error": type(error).__name__}
             if status == 429:
                 headers["Retry-After"] = _RETRY_AFTER
             if kind == "backend":
-                log.exception("failed")
+                log.exception("scoring failed")
         seconds = time.perf_counter() - start
         self._metrics.requests.labels(route, status).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        log.info(json.dumps({"route": route, "status": status, "seconds": round(seconds, 4)}))
-        return JSONResponse(content, status, headers)
+        log.info("request", extra={"fields": {**told, "status": status, "seconds": round(seconds, 4)}})
+        return Response(answer, status, headers, "application/json")
 
     async def _rerank(self, raw: dict[str, Any], route: str) -> Any:  # noqa: ANN401 - JSON
         asked = read_rerank(_parse(RerankBody, raw), route)
-        _check_size(asked.query, asked.passages, self._limits)
+        _check_length("the query", asked.query, self._limits.passage_characters // 100)
+        for i, passage in enumerate(asked.passages):
+            _check_length(f"passage {i}", passage, self._limits.passage_characters)
         check_query("query", asked.query)
         scores = await self._score(asked) if asked.passages else []
-        self._metrics.passages.inc(len(scores))
         characters = sum(map(len, asked.passages)) + len(asked.query) * len(asked.passages)
         return write_rerank(asked, scores, self._reranker.name, characters // _CHARACTERS_PER_TOKEN)
 
     async def _score(self, asked: RerankRequest) -> list[float]:
-        if asked.body.truncate is not False:
+        if asked.may_cut:
             return await self._batcher.score(asked.query, asked.passages)
         hits: list[RankedPassage] = await self._batcher.run(
             lambda: self._reranker.rank(asked.query, asked.passages), weight=len(asked.passages)
@@ -176,13 +191,26 @@ class _Server:
             scores[hit.index] = hit.score
         return scores
 
+    def _score_pairs(self, pairs: list[tuple[str, str]]) -> list[float]:
+        scores = self._reranker.score_pairs(pairs)
+        self._metrics.passages.inc(len(scores))
+        self._worked_at = time.monotonic()
+        return scores
+
     async def _classify(self, raw: dict[str, Any], _: str) -> Any:  # noqa: ANN401 - JSON
         asked = _parse(ClassifyBody, raw)
-        _check_size("", [*asked.texts, *asked.labels], self._limits)
+        pairs = len(asked.texts) * len(asked.labels)
+        if pairs > self._limits.label_pairs:
+            most = self._limits.label_pairs
+            raise _RefusalError(413, "validation", f"{pairs} pairs of texts and labels, at most {most} are taken.")
+        for i, text in enumerate(asked.texts):
+            _check_length(f"text {i}", text, self._limits.passage_characters)
+        for label in (*asked.labels, asked.prompt or ""):
+            _check_length("a label, or the prompt,", label, self._limits.passage_characters // 100)
         kind: Any = "single-label" if asked.single_label else "multi-label"
         results = await self._batcher.run(
             lambda: self._classifier(asked.texts, asked.labels, asked.threshold, kind, prompt=asked.prompt),
-            weight=len(asked.texts),
+            weight=pairs,
         )
         return {"model": asked.model or self._reranker.name, "results": results}
 
@@ -196,12 +224,17 @@ def make_app(reranker: GLiClassReranker, *, api_key: str | None = None, limits: 
             None for nothing.
         limits: What is taken; None for the defaults.
 
+    Raises:
+        ValueError: The key is empty.
+
     Example:
         >>> from gliclass_rerank import GLiClassReranker
         >>> app = make_app(GLiClassReranker.from_pretrained(device="cpu"))
         >>> "/v2/rerank" in app.openapi()["paths"]
         True
     """
+    if api_key is not None and not api_key.strip():
+        raise ValueError("api_key is empty, which would let everyone in: give one, or leave it out.")
     server = _Server(reranker, api_key, limits or Limits())
     app = FastAPI(title="gliclass-rerank", version=gliclass_rerank.__version__, lifespan=server.lifespan)
     for path in ("/rerank", "/v1/rerank", "/v2/rerank"):
@@ -220,6 +253,8 @@ def _explain(error: Exception, *, is_tei: bool) -> tuple[int, str, str]:
         return 429, "overloaded", f"{error} Try again later."
     if isinstance(error, ClosedError):
         return 503, "unhealthy", str(error)
+    if isinstance(error, ClientDisconnect):
+        return _GONE
     if isinstance(error, TimeoutError):
         return 503, "timeout", "there was no answer in time."
     if isinstance(error, (ValueError, TypeError)):  # a query that leaves no room, for instance
@@ -236,23 +271,29 @@ def _describe(body: type[BaseModel]) -> dict[str, Any]:
 def _check_key(request: Request, api_key: str | None) -> None:
     if api_key is None:
         return
-    given = request.headers.get("authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key", "")
-    if not hmac.compare_digest(given.encode(), api_key.encode()):  # takes as long wherever they differ
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    shown = [request.headers.get("x-api-key", ""), token if scheme.lower() == "bearer" else ""]
+    # Headers come decoded as Latin-1, whatever they are. A comparison takes as long wherever two differ.
+    if not any(hmac.compare_digest(key.encode("latin-1"), api_key.encode()) for key in shown):
         raise _RefusalError(401, "unauthorized", "a valid API key is missing.")
 
 
-async def _read_body(request: Request, most: int) -> dict[str, Any]:
+async def _read_body(request: Request, limits: Limits) -> dict[str, Any]:
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
-        if len(content) > most:
-            raise _RefusalError(413, "validation", f"the body has more than {most} bytes.")
+        if len(content) > limits.body_bytes:
+            raise _RefusalError(413, "validation", f"the body has more than {limits.body_bytes} bytes.")
     try:
         body = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise _RefusalError(400, "validation", "the body is no JSON.") from error
     if not isinstance(body, dict):
         raise _RefusalError(400, "validation", "the body is no JSON object.")
+    for name in ("texts", "documents", "labels"):  # before each of them is looked at
+        if isinstance(body.get(name), list) and len(body[name]) > limits.passages:
+            found = len(body[name])
+            raise _RefusalError(413, "validation", f"{found} {name}, at most {limits.passages} are taken.")
     return body
 
 
@@ -265,27 +306,20 @@ def _parse(kind: type[Any], raw: dict[str, Any]) -> Any:  # noqa: ANN401 - a bod
         raise ValueError(f"{place or 'the body'}: {first['msg']}.") from error
 
 
-def _check_size(query: str, passages: list[str], limits: Limits) -> None:
-    if len(passages) > limits.passages:
-        raise _RefusalError(413, "validation", f"{len(passages)} passages, at most {limits.passages} are taken.")
-    if len(query) > limits.passage_characters // 10:
-        raise _RefusalError(413, "validation", f"the query has more than {limits.passage_characters // 10} characters.")
-    for i, passage in enumerate(passages):
-        if len(passage) > limits.passage_characters:
-            raise _RefusalError(413, "validation", f"passage {i} has more than {limits.passage_characters} characters.")
+def _check_length(name: str, text: str, most: int) -> None:
+    if len(text) > most:
+        raise _RefusalError(413, "validation", f"{name} has more than {most} characters.")
 
 
-async def _while_connected(request: Request, work: Awaitable[Any], seconds: float) -> Any:  # noqa: ANN401 - its result
-    """The result of some work, which is cancelled when the client goes away or time is up."""
+async def _while_connected(request: Request, work: Awaitable[Any]) -> Any:  # noqa: ANN401 - its result
+    """The result of some work, which is cancelled when the client goes away."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(request.receive())  # the body is read, so the next message is the end
     try:
-        done, _ = await asyncio.wait({task, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if task in done:
-            return task.result()
-        if gone in done:
-            raise _RefusalError(499, "cancelled", "the client closed the connection.")
-        raise TimeoutError
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
     finally:
         for unfinished in (task, gone):
             unfinished.cancel()

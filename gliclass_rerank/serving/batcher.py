@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 Pair = tuple[str, str]  # query and passage
+
+_CHARACTERS = 4000  # of a passage that counts for one; a longer one counts for more
 
 
 class OverloadedError(Exception):
@@ -21,40 +23,42 @@ class ClosedError(Exception):
     """No more is taken, since the server is going down."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Job:
     """Pairs to be scored, or something else that needs the model."""
 
     pairs: Sequence[Pair]
     call: Callable[[], Any] | None
-    weight: int  # how many pairs it counts for
+    weight: int  # how many passages it counts for
+    abandoned: bool = False  # nobody waits for it any more
     result: Future[Any] = field(default_factory=Future)
 
 
 class Batcher:
     """Takes work from an event loop and does it in a thread of its own.
 
-    A job that is cancelled before its turn is dropped. One that fails fails alone: its neighbours in
-    the batch are scored without it.
+    A job that is cancelled before its turn is dropped, and a long one during its turn at the next
+    piece. One that fails fails alone: its neighbours in the batch are scored without it.
 
     Args:
         score_pairs: Scores pairs of different queries, for instance ``GLiClassReranker.score_pairs``.
-        most_waiting: How many pairs wait at most; a single larger job is taken when nothing else waits.
-        batch: How many pairs of several jobs are scored together at most.
+        most_waiting: How many passages wait at most, a long one counting for more; a single larger job is taken
+            when nothing else waits.
+        batch: How many passages of several jobs, or of a long one, are scored at a time.
 
     Example:
-        >>> batcher = Batcher(lambda pairs: [float(len(passage)) for _, passage in pairs])
+        >>> batcher = Batcher(lambda pairs: [float(len(passage)) for _, passage in pairs], most_waiting=100)
         >>> asyncio.run(batcher.score("tea", ["Rain.", "Tea"]))
         [5.0, 3.0]
         >>> batcher.close()
     """
 
     def __init__(
-        self, score_pairs: Callable[[list[Pair]], list[float]], *, most_waiting: int = 4096, batch: int = 256
+        self, score_pairs: Callable[[list[Pair]], list[float]], *, most_waiting: int, batch: int = 256
     ) -> None:
         self._score_pairs, self._most_waiting, self._batch = score_pairs, most_waiting, batch
         self._jobs: deque[_Job] = deque()
-        self._waiting = 0  # pairs
+        self._waiting = 0  # passages
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
@@ -62,7 +66,7 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """How many pairs wait."""
+        """How many passages wait, a long one counting for more."""
         return self._waiting
 
     @property
@@ -83,7 +87,7 @@ class Batcher:
             Exception: Whatever ``score_pairs`` raises for these.
         """
         pairs = [(query, passage) for passage in passages]
-        scores: list[float] = await self._submit(_Job(pairs, None, max(len(pairs), 1)))
+        scores: list[float] = await self._submit(_Job(pairs, None, sum(map(_weight, pairs))))
         return scores
 
     async def run(self, call: Callable[[], Any], weight: int = 1) -> Any:  # noqa: ANN401 - what the call gives
@@ -91,14 +95,14 @@ class Batcher:
 
         Args:
             call: What to call.
-            weight: How many pairs it counts for.
+            weight: How many passages it counts for.
 
         Raises:
             ClosedError: The server is going down.
             OverloadedError: Too much is waiting.
             Exception: Whatever the call raises.
         """
-        return await self._submit(_Job((), call, max(weight, 1)))
+        return await self._submit(_Job((), call, weight))
 
     def close(self) -> None:
         """Take no more, finish what was taken, and end the thread."""
@@ -116,16 +120,33 @@ class Batcher:
             self._jobs.append(job)
             self._waiting += job.weight
             self._changed.notify()
-        return await asyncio.wrap_future(job.result)  # cancelled, it cancels the job
+        try:
+            return await asyncio.wrap_future(job.result)
+        except asyncio.CancelledError:
+            self._abandon(job)
+            raise
+
+    def _abandon(self, job: _Job) -> None:
+        with self._changed:
+            job.abandoned = True
+            if job in self._jobs:
+                self._jobs.remove(job)
+                self._waiting -= job.weight
 
     def _work(self) -> None:
         while jobs := self._take():
-            # From here on a job cannot be cancelled any more.
+            # From here on a job cannot be cancelled any more, only abandoned.
             live = [job for job in jobs if job.result.set_running_or_notify_cancel()]
-            self._do(live)
+            scoring = [job for job in live if job.call is None]
+            if len(scoring) == 1 or not self._score_together(scoring):
+                for job in scoring:
+                    _finish(job, lambda job=job: self._score_alone(job))  # type: ignore[misc]
+            for job in live:
+                if job.call is not None:
+                    _finish(job, job.call)
 
     def _take(self) -> list[_Job]:
-        """The next jobs; none when all is done and no more will come."""
+        """The next jobs: one of any size, or some that fit into a batch; none when no more will come."""
         with self._changed:
             while not self._jobs and not self._closed:
                 self._changed.wait()
@@ -137,22 +158,45 @@ class Batcher:
             self._waiting -= size
             return taken
 
-    def _do(self, jobs: list[_Job]) -> None:
-        scoring = [job for job in jobs if job.call is None]
+    def _score_together(self, jobs: list[_Job]) -> bool:
+        """Score jobs in one batch; False, and nothing done, where one of them is to blame for an error."""
+        pairs = [pair for job in jobs for pair in job.pairs]
         try:
-            scores = iter(self._score_pairs([pair for job in scoring for pair in job.pairs]))
-        except Exception as error:
-            if len(scoring) == 1:
-                scoring[0].result.set_exception(error)
-            else:  # one of them is to blame
-                for job in scoring:
-                    self._do([job])
-        else:
-            for job in scoring:
-                job.result.set_result([next(scores) for _ in job.pairs])
+            scores = iter(self._score_pairs(pairs) if pairs else ())
+        except Exception:
+            return False
         for job in jobs:
-            if job.call is not None:
-                try:
-                    job.result.set_result(job.call())
-                except Exception as error:
-                    job.result.set_exception(error)
+            job.result.set_result([next(scores) for _ in job.pairs])
+        return True
+
+    def _score_alone(self, job: _Job) -> list[float]:
+        scores: list[float] = []
+        for piece in self._pieces(job.pairs):
+            if job.abandoned:
+                return scores  # for nobody
+            scores += self._score_pairs(piece)
+        return scores
+
+    def _pieces(self, pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
+        """The pairs in order, as many at a time as make a batch."""
+        piece: list[Pair] = []
+        size = 0
+        for pair in pairs:
+            if piece and size + _weight(pair) > self._batch:
+                yield piece
+                piece, size = [], 0
+            piece.append(pair)
+            size += _weight(pair)
+        if piece:
+            yield piece
+
+
+def _weight(pair: Pair) -> int:
+    return 1 + len(pair[1]) // _CHARACTERS
+
+
+def _finish(job: _Job, call: Callable[[], Any]) -> None:
+    try:
+        job.result.set_result(call())
+    except Exception as error:
+        job.result.set_exception(error)

@@ -7,7 +7,8 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from ray.exceptions import RayError
 from gliclass_rerank.atomic_write import atomic_write
 from gliclass_rerank.checkpoint import find_checkpoint
 from gliclass_rerank.options import RerankerOptions
-from gliclass_rerank.serving.part_files import Part, open_part_file
+from gliclass_rerank.serving.part_files import Part, Scored, open_part_file
 from gliclass_rerank.serving.rows import RowScorer
+from gliclass_rerank.validation import check_count
 
 _RECORD = "bulk.json"  # what a run was started with
 
@@ -46,21 +48,23 @@ def run_bulk(
     options: RerankerOptions | None = None,
     *,
     workers: int = 1,
-    gpus_per_worker: float = 0,
-    rows_per_part: int = 10_000,
+    gpus_per_worker: float | None = None,
+    rows_per_part: int = 1000,
 ) -> Iterator[BulkProgress]:
     """Score the rows of a file into a folder of parts.
 
     The parts, part-00000.jsonl or .parquet and so on, have the file's rows in its order. Each row has "score"
     (or "scores") and "error" beside what it had; one that cannot be scored keeps its place. A run that was
-    stopped goes on with the parts that are missing when it is started again with the same arguments.
+    stopped goes on with the parts that are missing when it is started again with the same arguments. It
+    runs on the Ray cluster that there is, or that RAY_ADDRESS names; without one, on this machine.
 
     Args:
         source: JSON lines (.jsonl) or Parquet (.parquet), with "query" and "passage" or "passages" in each row.
         output: The folder. Workers on other machines need to find it and the file by the same paths.
         options: Which model, and how it runs; None for the embedded one as it comes.
         workers: How many models work at a time.
-        gpus_per_worker: How many GPUs each of them gets, or which share of one.
+        gpus_per_worker: How many GPUs each of them gets, or which share of one; None for one where there are
+            GPUs and ``options.device`` is not the CPU.
         rows_per_part: How many rows a worker does again at most when a run goes on.
 
     Yields:
@@ -70,23 +74,32 @@ def run_bulk(
         CheckpointError: The model cannot be found.
         OSError: The file cannot be read, or the folder not be written.
         RuntimeError: A worker failed over something else than what a row holds.
-        ValueError: The file is of no known kind, or the folder holds another run.
+        ValueError: The file is of no known kind or lacks columns, the folder holds another run, or a number
+            is not positive.
 
     Example:
         >>> for progress in run_bulk("pairs.jsonl", "scored"):  # doctest: +SKIP
         ...     print(progress)
     """
+    check_count("workers", workers)
+    check_count("rows_per_part", rows_per_part)
     source, output, options = Path(source).resolve(), Path(output).resolve(), options or RerankerOptions()
-    file = open_part_file(source)
     find_checkpoint(options.model, revision=options.revision)  # said here, not by each worker; fetched once
+    if options.model is not None and Path(options.model).is_dir():
+        options = replace(options, model=str(Path(options.model).resolve()))  # workers may be elsewhere
+    file = open_part_file(source)
     parts = list(file.parts(rows_per_part))
     with source.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     _open_run(output, {"source": digest, "rows_per_part": rows_per_part, **asdict(options)})
-    left = [part for part in parts if not _path_of(part, source, output).exists()]
-    rows = sum(part.rows for part in parts)
-    done = rows - sum(part.rows for part in left)
-    failed = sum(file.count_errors(path) for part in parts if (path := _path_of(part, source, output)).exists())
+    rows, done, failed = sum(part.rows for part in parts), 0, 0
+    left = []
+    for part in parts:
+        path = _path_of(part, output, source.suffix)
+        if path.exists():
+            done, failed = done + part.rows, failed + file.count_errors(path)
+        else:
+            left.append(part)
     yield BulkProgress(rows, done, failed)
     for row in _score_parts(left, source, output, options, workers, gpus_per_worker) if left else ():
         done, failed = done + row["rows"], failed + row["failed"]
@@ -107,43 +120,75 @@ def _open_run(output: Path, settings: dict[str, Any]) -> None:
         unfinished.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
-def _path_of(part: Part, source: Path, output: Path) -> Path:
-    return output / f"part-{part.number:05}{source.suffix}"
+def _path_of(part: Part, output: Path, suffix: str) -> Path:
+    return output / f"part-{part.number:07}{suffix}"
 
 
 def _score_parts(
-    parts: list[Part], source: Path, output: Path, options: RerankerOptions, workers: int, gpus_per_worker: float
+    parts: list[Part],
+    source: Path,
+    output: Path,
+    options: RerankerOptions,
+    workers: int,
+    gpus_per_worker: float | None,
 ) -> Iterator[dict[str, int]]:
-    if not ray.is_initialized():
-        # Joins the cluster that RAY_ADDRESS names, or starts one on this machine, without a dashboard.
+    with _running_ray():
+        workers = min(workers, len(parts))
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus = min(node.get("CPU", 1.0) for node in nodes)  # a worker has to fit on one of them
+        if gpus_per_worker is None:
+            gpus_per_worker = float(options.device != "cpu" and any(node.get("GPU") for node in nodes))
+        scored = ray.data.from_items([asdict(part) for part in parts], override_num_blocks=len(parts)).map_batches(
+            _PartScorer,
+            fn_constructor_args=(source, output, options),
+            compute=ActorPoolStrategy(size=workers),
+            batch_size=1,
+            num_cpus=max(int(cpus) // -(-workers // len(nodes)), 1),
+            num_gpus=gpus_per_worker,
+            max_restarts=3,  # a part that kills its workers must not do so for ever
+            max_task_retries=3,
+        )
+        try:
+            yield from scored.iter_rows()
+        except RayError as error:
+            cause = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+            raise RuntimeError(f"a worker failed, and what is done is kept: {cause}") from error
+
+
+@contextmanager
+def _running_ray() -> Iterator[None]:
+    """Ray as it runs, or for as long as it is needed."""
+    context, was_running = DataContext.get_current(), ray.is_initialized()
+    with_bars = context.enable_progress_bars
+    context.enable_progress_bars = False  # the caller's says more
+    if not was_running:
         ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
-    DataContext.get_current().enable_progress_bars = False  # the caller's says more
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    workers = min(workers, len(parts))
-    scored = ray.data.from_items([asdict(part) for part in parts], override_num_blocks=len(parts)).map_batches(
-        _PartScorer,
-        fn_constructor_args=(source, output, options),
-        compute=ActorPoolStrategy(size=workers),
-        batch_size=1,
-        num_cpus=max(int(ray.available_resources()["CPU"]) // workers, 1),
-        num_gpus=gpus_per_worker,
-    )
     try:
-        yield from scored.iter_rows()
-    except RayError as error:
-        raise RuntimeError(f"a worker failed, and what is done is kept: {error}") from error
+        yield
+    finally:
+        context.enable_progress_bars = with_bars
+        if not was_running:
+            ray.shutdown()
 
 
 class _PartScorer:
     """A worker: its model, and what it does with each part that it gets."""
 
     def __init__(self, source: Path, output: Path, options: RerankerOptions) -> None:
-        self._source, self._output, self._scorer = source, output, RowScorer(options)
+        self._file, self._output, self._suffix = open_part_file(source), output, source.suffix
+        self._scorer = RowScorer(options)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
         part = Part(**{name: int(value) for name, [value] in batch.items()})
-        file, failed = open_part_file(self._source), 0
-        with atomic_write(_path_of(part, self._source, self._output)) as unfinished:
-            file.write(unfinished, ((rows, self._scorer.score(rows)) for rows in file.read(part)))
-            failed = file.count_errors(unfinished)
+        failed = 0
+
+        def scored() -> Iterator[Scored]:
+            nonlocal failed
+            for rows in self._file.read(part):
+                found = self._scorer.score(self._file.rows(rows))
+                failed += sum(of_row["error"] is not None for of_row in found)
+                yield rows, found
+
+        with atomic_write(_path_of(part, self._output, self._suffix)) as unfinished:
+            self._file.write(unfinished, scored())
         return {"rows": [part.rows], "failed": [failed]}

@@ -31,9 +31,9 @@ class RerankBody(BaseModel):
     top_n: int | None = Field(None, description="How many results; all without it. 0 is all on vLLM's bodies alone.")
     return_documents: bool | None = None
     model: str | None = Field(None, description="Taken and given back; the server has one model.")
-    raw_scores: bool | None = Field(None, description="TEI: logits in place of scores in [0, 1].")
+    raw_scores: bool | None = Field(None, description="TEI and Infinity: logits in place of scores in [0, 1].")
     return_text: bool | None = Field(None, description="TEI: give the texts back.")
-    truncate: bool | None = Field(None, description="TEI: false to refuse texts that would be cut.")
+    truncate: Any = Field(None, description="TEI: false to refuse texts that would be cut; others' is ignored.")
 
 
 class ClassifyBody(BaseModel):
@@ -59,6 +59,7 @@ class RerankRequest:
     body: RerankBody
     is_tei: bool
     with_documents: bool
+    may_cut: bool = True
 
 
 def read_rerank(body: RerankBody, path: str) -> RerankRequest:
@@ -78,7 +79,10 @@ def read_rerank(body: RerankBody, path: str) -> RerankRequest:
     if (body.texts is None) == (body.documents is None):
         raise ValueError("expected either texts or documents.")
     if body.texts is not None:
-        return RerankRequest(body.query, body.texts, None, body, is_tei=True, with_documents=bool(body.return_text))
+        if body.truncate not in (None, True, False):
+            raise ValueError(f"truncate is {body.truncate!r}, expected true or false.")
+        given, may_cut = bool(body.return_text), body.truncate is not False
+        return RerankRequest(body.query, body.texts, None, body, is_tei=True, with_documents=given, may_cut=may_cut)
     passages = [_text_of(i, document) for i, document in enumerate(body.documents or ())]
     is_vllm = path == "/rerank" or any(field in (body.model_extra or {}) for field in _VLLM)
     top_n = body.top_n
@@ -110,11 +114,12 @@ def write_rerank(request: RerankRequest, scores: Sequence[float], model: str, to
         [{'index': 1, 'score': 0.9}, {'index': 0, 'score': 0.1}]
     """
     order = sorted(range(len(scores)), key=lambda i: -scores[i])[: request.top_n]
+    given = list(map(logit, scores)) if request.body.raw_scores else scores
     if request.is_tei:
         return [
             {
                 "index": i,
-                "score": logit(scores[i]) if request.body.raw_scores else scores[i],
+                "score": given[i],
                 **({"text": request.passages[i]} if request.with_documents else {}),
             }
             for i in order
@@ -122,7 +127,7 @@ def write_rerank(request: RerankRequest, scores: Sequence[float], model: str, to
     results = [
         {
             "index": i,
-            "relevance_score": scores[i],
+            "relevance_score": given[i],
             **({"document": {"text": request.passages[i]}} if request.with_documents else {}),
         }
         for i in order

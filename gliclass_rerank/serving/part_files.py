@@ -12,8 +12,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gliclass_rerank.serving.rows import FOUND
+
 _AT_A_TIME = 256  # rows in memory
-Scored = tuple[list[Any], list[dict[str, Any]]]  # rows, and what was found for each
+Scored = tuple[Any, list[dict[str, Any]]]  # a batch as it was read, and what was found for each of its rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,14 @@ class PartFile(Protocol):
     def parts(self, rows: int) -> Iterator[Part]:
         """All of the file in parts of so many rows at most."""
 
-    def read(self, part: Part) -> Iterator[list[Any]]:
-        """The rows of a part, a few hundred at a time; whatever is no object stays what it is."""
+    def read(self, part: Part) -> Iterator[Any]:
+        """A part in batches of a few hundred rows."""
+
+    def rows(self, batch: Any) -> list[Any]:  # noqa: ANN401 - as it was read
+        """What a batch's rows hold that is needed to score them; whatever is no object stays what it is."""
 
     def write(self, target: Path, scored: Iterable[Scored]) -> None:
-        """Write rows with what was found for each beside what they had."""
+        """Write batches with what was found for each row beside what they had."""
 
     def count_errors(self, target: Path) -> int:
         """How many rows that were written have an error."""
@@ -56,7 +61,8 @@ def open_part_file(path: Path) -> PartFile:
         path: A .jsonl or .parquet file.
 
     Raises:
-        ValueError: The name ends otherwise.
+        OSError: The file cannot be read.
+        ValueError: The name ends otherwise, or the columns are not what is wanted.
 
     Example:
         >>> open_part_file(Path("pairs.csv"))
@@ -90,11 +96,15 @@ class _JsonLines:
             while some := list(islice(of_part, _AT_A_TIME)):
                 yield [_read_line(line) for line in some]
 
+    def rows(self, batch: list[Any]) -> list[Any]:
+        return batch
+
     def write(self, target: Path, scored: Iterable[Scored]) -> None:
         with target.open("w", encoding="utf-8") as out:
             for rows, found in scored:
                 for row, of_row in zip(rows, found, strict=True):
-                    kept = row if isinstance(row, dict) else {"row": row}
+                    # What is no object, or has names of what was found, goes whole into one of its own.
+                    kept = row if isinstance(row, dict) and not row.keys() & set(FOUND) else {"row": row}
                     out.write(json.dumps({**kept, **of_row}) + "\n")
 
     def count_errors(self, target: Path) -> int:
@@ -107,6 +117,15 @@ class _Parquet:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        with pq.ParquetFile(path) as file:
+            self._schema = file.schema_arrow
+        names = self._schema.names
+        self._wanted = ["query", "passages" if "passages" in names else "passage"]
+        if not set(self._wanted) <= set(names) or len(set(names)) < len(names):
+            raise ValueError(f"{path.name} has the columns {names}, expected query and passage or passages, each once.")
+        taken = [name for name in FOUND if name in names]
+        if taken:
+            raise ValueError(f"{path.name} has a column {taken[0]!r}, where what is found is written. Rename it.")
 
     def parts(self, rows: int) -> Iterator[Part]:
         number = 0
@@ -117,28 +136,35 @@ class _Parquet:
                     yield Part(number, start, min(rows, of_group - start), group)
                     number += 1
 
-    def read(self, part: Part) -> Iterator[list[Any]]:
+    def read(self, part: Part) -> Iterator[pa.RecordBatch]:
         seen, end = 0, part.start + part.rows
         with pq.ParquetFile(self._path) as file:
             for batch in file.iter_batches(_AT_A_TIME, row_groups=[part.row_group]):
                 first, last = max(part.start - seen, 0), min(end - seen, len(batch))
                 if first < last:
-                    yield batch.slice(first, last - first).to_pylist()
+                    yield batch.slice(first, last - first)
                 seen += len(batch)
                 if seen >= end:
                     return
 
+    def rows(self, batch: pa.RecordBatch) -> list[Any]:
+        rows: list[Any] = batch.select(self._wanted).to_pylist()
+        return rows
+
     def write(self, target: Path, scored: Iterable[Scored]) -> None:
-        with pq.ParquetFile(self._path) as file:
-            given = file.schema_arrow
-        scores = ("scores", pa.list_(pa.float64())) if "passages" in given.names else ("score", pa.float64())
-        added = [pa.field(*scores), pa.field("error", pa.string())]
-        kept = [field for field in given if field.name not in ("score", "scores", "error")]
-        schema = pa.schema([*kept, *added])
+        is_list = "passages" in self._wanted
+        added = [
+            pa.field("scores", pa.list_(pa.float64())) if is_list else pa.field("score", pa.float64()),
+            pa.field("error", pa.string()),
+        ]
+        schema = self._schema
+        for field in added:
+            schema = schema.append(field)
         with pq.ParquetWriter(target, schema) as out:
-            for rows, found in scored:
-                whole = [{**row, **of_row} for row, of_row in zip(rows, found, strict=True)]
-                out.write_table(pa.Table.from_pylist(whole, schema))
+            for batch, found in scored:
+                # The columns as they are: not every type comes back from Python as it was.
+                columns = [pa.array([of_row[field.name] for of_row in found], field.type) for field in added]
+                out.write_batch(pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema))
 
     def count_errors(self, target: Path) -> int:
         errors = pq.read_table(target, columns=["error"])["error"]
@@ -147,6 +173,10 @@ class _Parquet:
 
 def _read_line(line: bytes) -> Any:  # noqa: ANN401 - whatever the line holds
     try:
-        return json.loads(line)
+        return json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return line.decode(errors="replace").rstrip("\r\n")  # it will be told what is wrong with it
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

@@ -13,13 +13,15 @@ from gliclass_rerank.reranker import GLiClassReranker
 from gliclass_rerank.validation import check_query, check_texts
 
 Pair = tuple[str, str]
+FOUND = ("score", "scores", "error")  # what a row gets
 
 
 class RowScorer:
     """Scores rows that hold a query with a passage, or with several.
 
     It is what Ray Data's ``map_batches`` wants for a batch, and loads its model once per worker. It never raises
-    over what a row holds: with some engines one such row would cost all of its block.
+    over what a row holds: with some engines one such row would cost all of its block. A row that has one of
+    the names ``FOUND`` already gets an error, since nothing may be lost.
 
     Args:
         options: Which model, and how it runs; None for the embedded one as it comes.
@@ -85,13 +87,16 @@ class RowScorer:
     ) -> None:
         """Score the chosen rows; where that fails, each half of them alone, down to the row that is to blame.
 
-        What is wrong with a pair is found before the model runs, so halving costs little.
+        What is wrong with a pair is found before any is scored, so halving costs little. Errors of the machine, of
+        a GPU for instance, are no row's, and stop the work.
         """
+        if not chosen:
+            return
         try:
             found = iter(self._reranker.score_pairs([pair for i in chosen for pair in pairs[i]]))
-        except Exception as error:
+        except (TypeError, ValueError, ArithmeticError, MemoryError) as error:
             if len(chosen) == 1:
-                errors[chosen[0]] = f"{error}" or type(error).__name__
+                errors[chosen[0]] = str(error)
             else:
                 middle = len(chosen) // 2
                 self._score(chosen[:middle], pairs, scores, errors)
@@ -104,19 +109,19 @@ class RowScorer:
 def _read_pairs(row: Any) -> list[Pair]:  # noqa: ANN401 - whatever a file holds
     if not isinstance(row, Mapping):
         raise TypeError(f"the row is a {type(row).__name__}, expected an object with query and passage.")
+    taken = [name for name in FOUND if name in row]
+    if taken:
+        raise ValueError(f"the row has {taken[0]!r}, where what is found is written. Call it otherwise.")
     if "query" not in row or ("passage" in row) == ("passages" in row):
-        raise ValueError(
-            f"the row has {', '.join(map(repr, row)) or 'nothing'}, expected query and passage, or query and passages."
-        )
-    query = row["query"]
+        found = ", ".join(map(repr, row)) or "nothing"
+        raise ValueError(f"the row has {found}, expected query and passage, or query and passages.")
+    query, passages = row["query"], row.get("passages")
     check_query("query", query)
     if "passage" in row:
         if not isinstance(row["passage"], str):
             raise TypeError(f"passage is a {type(row['passage']).__name__}, expected a str.")
         return [(query, row["passage"])]
-    passages = row["passages"]
-    if isinstance(passages, np.ndarray):
-        passages = passages.tolist()
+    passages = passages.tolist() if isinstance(passages, np.ndarray) else passages
     return [(query, passage) for passage in check_texts("passages", passages)]
 
 
