@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.results_file import write_result
-from benchmarks.speed import make_draw, race
+from benchmarks.speed import Score, make_draw, race
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.checkpoint import load_checkpoint
 from gliclass_rerank.evaluation import evaluate, read_collection
@@ -36,7 +36,7 @@ def quantised(model: str | None) -> GLiClassReranker:
     checkpoint = load_checkpoint(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is to move into another package
-        checkpoint.network.encoder_model = torch.ao.quantization.quantize_dynamic(
+        checkpoint.network.encoder_model = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
             checkpoint.network.encoder_model, {torch.nn.Linear}, torch.qint8
         )
     scorer = GLiClassScorer(checkpoint.network, device="cpu", dtype="float32")
@@ -57,7 +57,7 @@ def main() -> None:
         "int8": quantised(options.model),
     }
     draw = make_draw(load_checkpoint(options.model).tokenizer, PASSAGES, TOKENS)
-    scores = {name: reranker.score for name, reranker in rerankers.items()}
+    scores: dict[str, Score] = {name: reranker.score for name, reranker in rerankers.items()}
     times = race(scores, draw, options.repeats, {"passages": PASSAGES, "tokens": TOKENS})
     rows: list[dict[str, Any]] = []
     for folder in progress(options.data, "collections"):

@@ -134,7 +134,8 @@ def _score_parts(
 ) -> Iterator[dict[str, int]]:
     with _running_ray():
         workers = min(workers, len(parts))
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        every: list[Any] = ray.nodes()  # type: ignore[no-untyped-call]
+        nodes = [node["Resources"] for node in every if node["Alive"]]
         cpus = min(node.get("CPU", 1.0) for node in nodes)  # a worker has to fit on one of them
         if gpus_per_worker is None:
             gpus_per_worker = float(options.device != "cpu" and any(node.get("GPU") for node in nodes))

@@ -115,7 +115,7 @@ def _read_pairs(row: Any) -> list[Pair]:  # noqa: ANN401 - whatever a file holds
     if "query" not in row or ("passage" in row) == ("passages" in row):
         found = ", ".join(map(repr, row)) or "nothing"
         raise ValueError(f"the row has {found}, expected query and passage, or query and passages.")
-    query, passages = row["query"], row.get("passages")
+    query, passages = row["query"], row.get("passages", ())
     check_query("query", query)
     if "passage" in row:
         if not isinstance(row["passage"], str):

@@ -1,0 +1,122 @@
+"""Bulk scoring of many pairs: is the order kept, poison marked, memory constant, and a killed run's output the same?
+
+    python -m benchmarks.bulk [--pairs 100000] [--poison 0.01]
+
+Writes pairs of short random passages, some of which cannot be scored, scores them with ``gliclass-rerank bulk``,
+and once more in a run that is killed half-way and started again. Ray listens on all of the machine's
+addresses while this runs. Fails where a promise is broken. Prints figures and writes results/bulk.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.results_file import write_result
+from benchmarks.speed import whole_words
+from gliclass_rerank.checkpoint import load_checkpoint
+
+FEWEST_WORDS, MOST_WORDS = 15, 35
+POISON: tuple[Any, ...] = ({"passage": None}, {"query": ""}, {"passage": 7}, "no JSON {", {"query": "q " * 600})
+
+
+def write_pairs(path: Path, pairs: int, poison: float) -> set[int]:
+    """Write the rows; the numbers of those that cannot be scored."""
+    rng, words = random.Random(0), whole_words(load_checkpoint().tokenizer)
+    bad = set(rng.sample(range(pairs), int(pairs * poison)))
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(pairs):
+            passage = " ".join(rng.choices(words, k=rng.randint(FEWEST_WORDS, MOST_WORDS)))
+            row = {"id": number, "query": " ".join(rng.choices(words, k=6)), "passage": passage}
+            spoiled = rng.choice(POISON) if number in bad else {}
+            file.write((spoiled if isinstance(spoiled, str) else json.dumps(row | spoiled)) + "\n")
+    return bad
+
+
+def run(source: Path, output: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """Score the rows in a process of its own, which is killed when ``stop`` says so; seconds and a worker's memory."""
+    command = [sys.executable, "-m", "gliclass_rerank.cli", "bulk", str(source), str(output)]
+    memory: list[int] = []
+    start = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            memory += workers_memory()
+            if stop():
+                process.kill()
+            threading.Event().wait(0.5)
+    quarter = memory[: max(len(memory) // 4, 1)]
+    return {
+        "exit status": process.returncode,
+        "seconds": round(time.monotonic() - start, 1),
+        "a worker's MB, first quarter": max(quarter, default=0),
+        "a worker's MB, at most": max(memory, default=0),
+    }
+
+
+def workers_memory() -> Iterator[int]:
+    """MB of each worker that runs now (Linux)."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.joinpath("cmdline").read_bytes().startswith(b"ray::MapWorker"):
+                pages = int(process.joinpath("statm").read_text().split()[1])
+                yield pages * 4096 >> 20
+        except OSError:  # it has just ended
+            continue
+
+
+def read_parts(folder: Path) -> Iterator[str]:
+    """The lines of all parts in order."""
+    for part in sorted(folder.glob("part-*.jsonl")):
+        with part.open(encoding="utf-8") as lines:
+            yield from lines
+
+
+def main() -> None:
+    """Run, check, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=100_000)
+    parser.add_argument("--poison", type=float, default=0.01)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        source, whole, halves = (Path(folder, name) for name in ("pairs.jsonl", "whole", "halves"))
+        bad = write_pairs(source, options.pairs, options.poison)
+        at_once = run(source, whole)
+        half = options.pairs // 1000 // 2
+        killed = run(source, halves, stop=lambda: len(list(halves.glob("part-*.jsonl"))) >= half)
+        resumed = run(source, halves)
+        rows = [json.loads(line) for line in read_parts(whole)]
+        checks = {
+            "every row is there": len(rows) == options.pairs,
+            "in order": all(row.get("id", number) == number for number, row in enumerate(rows)),
+            "poison is marked, nothing else": {i for i, row in enumerate(rows) if row["error"]} == bad,
+            "it was killed": killed["exit status"] != 0,
+            "resumed, the output is the same": list(read_parts(whole)) == list(read_parts(halves)),
+        }
+    result = {
+        "pairs": options.pairs,
+        "poison": len(bad),
+        "checks": checks,
+        "at once": at_once,
+        "killed half-way": killed,
+        "resumed": resumed,
+    }
+    console = Console()
+    console.print(result)
+    console.print(f"written to {write_result('bulk', result)}")
+    if not all(checks.values()):
+        sys.exit("a promise is broken")
+
+
+if __name__ == "__main__":
+    main()
