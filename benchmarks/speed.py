@@ -1,7 +1,7 @@
 """How long it takes to score passages against a query: this engine, the official pipeline, a cross-encoder.
 
     python -m benchmarks.speed [--shape embedded edge modern-base modern-large base large] [--passages 10 100 1000]
-        [--tokens 60 180 450] [--repeats 5] [--dtype float32 bfloat16] [--device cuda]
+        [--tokens 60 180 450] [--repeats 5] [--dtype float32 bfloat16] [--device cuda] [--memory]
 
 Without options: the embedded model, 100 passages, 180 tokens on average. Contenders take turns in
 one process, in another order each time, on the same fresh passages: random words of the
@@ -10,13 +10,17 @@ sentence-transformers is installed) has the same encoder with random weights, as
 published checkpoints for every contender. The floor is the time of the encoder's matrix products
 alone, without padding and attention, measured among the contenders. Every contender is used as it
 comes, but for the limit of tokens, which is the same for all, and the official pipeline's second
-try at its best batch size. Prints a table and writes results/speed.json and .png.
+try at its best batch size. With --memory each contender is loaded once more, in a process of its own, to see what
+memory it takes at most. Prints a table and writes results/speed.json and .png.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import resource
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -129,29 +133,61 @@ def matrix_products(setting: Setting, dtype: Dtype, tokens: int) -> Score:
     return score
 
 
-def contenders(setting: Setting, dtypes: Sequence[Dtype], draw: Draw, tokens: int) -> dict[str, Score]:
-    """All contenders of one shape by name, loaded; ``tokens`` is what a call has in all."""
-    found: dict[str, Score] = {}
+def contenders(setting: Setting, dtypes: Sequence[Dtype]) -> dict[str, Callable[[], Score]]:
+    """What makes the contenders of one shape, by name; the official pipeline at its defaults."""
+    found: dict[str, Callable[[], Score]] = {}
     auto: Any = str(choose_dtype("auto", choose_device(setting.device))).removeprefix("torch.")
     for dtype in dict.fromkeys([*dtypes, auto]):  # auto once, under the name of what it stands for here
-        found[f"this engine, {dtype}{' (auto)' if dtype == auto else ''}"] = this_engine(setting, dtype)
-        found[f"{FLOOR}, {dtype}"] = matrix_products(setting, dtype, tokens)
-    official = official_pipeline(setting)
-    query, passages = draw()
-    best = best_batch_size(official, query, passages if setting.device.startswith("cuda") else passages[:FEW])
-    for size in dict.fromkeys([OFFICIAL_BATCH_SIZE, best]):
-        marks = [word for word, marked in (("default", OFFICIAL_BATCH_SIZE), ("best", best)) if size == marked]
-        name = f"official, batch {size} ({', '.join(marks)})"
-        found[name] = partial(official, batch_size=size)
+        found[f"this engine, {dtype}{' (auto)' if dtype == auto else ''}"] = partial(this_engine, setting, dtype)
+    found["official"] = lambda: partial(official_pipeline(setting), batch_size=OFFICIAL_BATCH_SIZE)
     if find_spec("sentence_transformers"):
         for dtype in dtypes:
-            found[f"CrossEncoder, {dtype}"] = cross_encoder(
+            found[f"CrossEncoder, {dtype}"] = partial(
+                cross_encoder,
                 setting.checkpoint.config.encoder_config,
                 setting.checkpoint.tokenizer,
                 setting.device,
                 setting.checkpoint.max_length,
                 dtype,
             )
+    return found
+
+
+def load_all(setting: Setting, dtypes: Sequence[Dtype], draw: Draw, tokens: int) -> dict[str, Score]:
+    """All contenders, with the official pipeline at its best batch size too, and the floor; a call has ``tokens``."""
+    found = {name: make() for name, make in contenders(setting, dtypes).items() if name != "official"}
+    for name in list(found):
+        if name.startswith("this engine"):
+            dtype: Any = name.split(", ")[1].removesuffix(" (auto)")
+            found[f"{FLOOR}, {dtype}"] = matrix_products(setting, dtype, tokens)
+    official = official_pipeline(setting)
+    query, passages = draw()
+    best = best_batch_size(official, query, passages if setting.device.startswith("cuda") else passages[:FEW])
+    for size in dict.fromkeys([OFFICIAL_BATCH_SIZE, best]):
+        marks = [word for word, marked in (("default", OFFICIAL_BATCH_SIZE), ("best", best)) if size == marked]
+        found[f"official, batch {size} ({', '.join(marks)})"] = partial(official, batch_size=size)
+    return found
+
+
+def peak_memory(setting: Setting, dtypes: Sequence[Dtype], name: str, passages: int, tokens: int) -> int:
+    """MB that a process takes at most which loads one contender and scores once: to be called in one of its own."""
+    score = contenders(setting, dtypes)[name]()
+    score(*make_draw(setting.checkpoint.tokenizer, passages, tokens)())
+    if setting.device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated() >> 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def measure_memory(folder: Path, passages: int, tokens: int, options: argparse.Namespace) -> dict[str, int]:
+    """MB of each contender."""
+    found = {}
+    names = contenders(Setting(folder, load_checkpoint(folder), str(choose_device(options.device))), options.dtype)
+    for name in progress(names, "memory"):
+        arguments = ["--one", name, str(folder), "--passages", str(passages), "--tokens", str(tokens)]
+        command = [sys.executable, "-m", "benchmarks.speed", *arguments, "--dtype", *options.dtype]
+        device = ["--device", options.device] if options.device else []
+        done = subprocess.run([*command, *device], check=True, capture_output=True, text=True)
+        found[name] = int(done.stdout.split()[-1])
     return found
 
 
@@ -219,17 +255,29 @@ def measure(shape: str, passages: int, tokens: int, folder: Path, options: argpa
     draw = make_draw(setting.checkpoint.tokenizer, passages, tokens)
     # Words of the vocabulary are one token each, so every draw has as many.
     in_all = sum(len(text.split()) + QUERY_WORDS + CONTROL_TOKENS for text in draw()[1])
-    runners = contenders(setting, options.dtype, draw, in_all)
-    return race(runners, draw, options.repeats, {"shape": shape, "passages": passages, "tokens": tokens})
+    runners = load_all(setting, options.dtype, draw, in_all)
+    rows = race(runners, draw, options.repeats, {"shape": shape, "passages": passages, "tokens": tokens})
+    memory = measure_memory(folder, passages, tokens, options) if options.memory else {}
+    for row in rows:
+        of_default = "official" if row["contender"].startswith("official") and "default" in row["contender"] else ""
+        row["peak memory, MB"] = memory.get(of_default or row["contender"])
+    return rows
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print a table: a line for each contender in each case."""
-    table = Table("shape", "contender", "seconds (median)", "p95", "passages/s")
+    table = Table("shape", "contender", "seconds (median)", "p95", "passages/s", "peak MB")
     for row in rows:
         case = f"{row['shape']}, {row['passages']} x {row['tokens']}"
         rate = row["passages"] / row["median"]
-        table.add_row(case, row["contender"], f"{row['median']:.3f}", f"{row['p95']:.3f}", f"{rate:.0f}")
+        table.add_row(
+            case,
+            row["contender"],
+            f"{row['median']:.3f}",
+            f"{row['p95']:.3f}",
+            f"{rate:.0f}",
+            str(row["peak memory, MB"] or ""),
+        )
     Console().print(table)
 
 
@@ -242,9 +290,16 @@ def main() -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps; the best there is without it")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
+    parser.add_argument("--memory", action="store_true", help="measure each contender's peak memory too")
+    parser.add_argument("--one", nargs=2, metavar=("CONTENDER", "FOLDER"), help="only print its peak memory")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if options.one:
+        name, folder = options.one[0], Path(options.one[1])
+        setting = Setting(folder, load_checkpoint(folder), str(choose_device(options.device)))
+        print(peak_memory(setting, options.dtype, name, options.passages[0], options.tokens[0]))
+        return
     rows = []
     with tempfile.TemporaryDirectory() as made:
         for shape in options.shape:
