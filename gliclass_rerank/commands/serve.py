@@ -10,7 +10,7 @@ import typer
 
 from gliclass_rerank.adapter import require_framework
 from gliclass_rerank.commands.terminal import errors, errors_in_one_line
-from gliclass_rerank.reranker import GLiClassReranker
+from gliclass_rerank.options import LongPassages, RerankerOptions
 
 
 def serve(
@@ -36,12 +36,11 @@ def serve(
             require_framework(module, extra="serve")
         import uvicorn
 
-        from gliclass_rerank.serving.app import Limits, make_app
+        from gliclass_rerank.serving.app import Limits, load_reranker, make_app
 
         with errors.status("loading", spinner="dots"):
-            reranker = GLiClassReranker.from_pretrained(
-                model, device=device, max_length=max_length, long_passages="windows" if windows else "truncate"
-            )
+            long_passages: LongPassages = "windows" if windows else "truncate"
+            reranker = load_reranker(RerankerOptions(model, device, max_length=max_length, long_passages=long_passages))
         limits = Limits()
         app = make_app(reranker, api_key=api_key, limits=limits)
         handler = logging.StreamHandler()

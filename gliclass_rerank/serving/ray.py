@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,8 +11,7 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
 
 from gliclass_rerank.options import RerankerOptions
-from gliclass_rerank.reranker import GLiClassReranker
-from gliclass_rerank.serving.app import make_app
+from gliclass_rerank.serving.app import load_reranker, make_app
 
 
 def app(args: dict[str, Any]) -> Application:
@@ -38,8 +36,7 @@ def app(args: dict[str, Any]) -> Application:
     options = RerankerOptions(**args)
 
     def build() -> FastAPI:  # called in each replica
-        reranker = GLiClassReranker.from_pretrained(**asdict(options))
-        return make_app(reranker, api_key=os.environ.get("GLICLASS_API_KEY"))
+        return make_app(load_reranker(options), api_key=os.environ.get("GLICLASS_API_KEY"))
 
     configure = serve.deployment(
         name="reranker",
