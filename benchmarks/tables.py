@@ -1,4 +1,4 @@
-"""The tables of README.md and of the model's card, made from results/*.json.
+"""The tables of README.md, of the model's card and of docs/serving.md, made from results/*.json.
 
     python -m benchmarks.tables
 
@@ -17,7 +17,11 @@ from typing import Any
 from benchmarks.results_file import RESULTS
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "gliclass_rerank" / "embedded" / "MODEL_CARD.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "gliclass_rerank" / "embedded" / "MODEL_CARD.md",
+    ROOT / "docs" / "serving.md",
+)
 _SETS = {
     "all": "one for each passage, written before any model saw them",
     "test": "every seventh of those, which a test holds",
@@ -132,6 +136,62 @@ def speed() -> str:
     return as_markdown(["", "seconds", "passages a second"], rows)
 
 
+def load() -> str:
+    """What the server costs beside the scorer alone."""
+    record = read("load")
+    one, rate, alone = (
+        record["one client, milliseconds"],
+        record["passages a second"],
+        "scorer alone, passages a second",
+    )
+    rows = [
+        ["one client, median milliseconds of a request", one["in process"], one["server"]],
+        [f"{record['connections']} connections, passages a second", f"{record[alone]:.0f}", f"{rate:.0f}"],
+    ]
+    return as_markdown(["", "in process", "server"], rows)
+
+
+def faults() -> str:
+    """What became of requests when things went wrong."""
+    record = read("faults")
+
+    def statuses(name: str) -> str:
+        return ", ".join(f"{count:,} × {status}" for status, count in record[name]["statuses"].items())
+
+    left, killed = record["disconnects"], record["ray"]
+    again = sum(killed["failures, tried again"].values())
+    rows = [
+        [
+            f"{left['clients']} clients close their connection",
+            f"{left['passages scored']:.0f} of {20 * left['clients']:,} passages are scored; the next one is answered",
+        ],
+        [f"{record['full']['requests']} at a time where few may wait", statuses("full")],
+        [f"SIGTERM while {record['sigterm']['requests']} wait", statuses("sigterm")],
+        [f"{record['fuzz']['requests']:,} requests of a fuzzer, well and badly formed", statuses("fuzz")],
+        [
+            "Ray Serve's only replica is killed under load",
+            f"all {killed['requests']} are answered, {again} of them when tried again; "
+            f"the longest silence is {killed['longest silence, seconds']} s",
+        ],
+    ]
+    return as_markdown(["what goes wrong", "what comes of it"], rows)
+
+
+def bulk() -> str:
+    """Bulk scoring of many pairs."""
+    record = read("bulk")
+    rows = [
+        [
+            name,
+            record[name]["seconds"],
+            record[name]["a worker's MB, first quarter"],
+            record[name]["a worker's MB, at most"],
+        ]
+        for name in ("at once", "killed half-way", "resumed")
+    ]
+    return as_markdown(["run", "seconds", "a worker's MB in the first quarter", "at most"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
@@ -145,6 +205,9 @@ TABLES: dict[str, Callable[[], str]] = {
         classification,
         windows,
         speed,
+        load,
+        faults,
+        bulk,
     )
 }
 

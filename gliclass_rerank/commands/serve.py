@@ -36,7 +36,8 @@ def serve(
             require_framework(module, extra="serve")
         import uvicorn
 
-        from gliclass_rerank.serving.app import Limits, load_reranker, make_app
+        from gliclass_rerank.serving.app import Limits, make_app
+        from gliclass_rerank.serving.loading import load_reranker
 
         with errors.status("loading", spinner="dots"):
             long_passages: LongPassages = "windows" if windows else "truncate"

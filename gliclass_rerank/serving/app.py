@@ -8,9 +8,8 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -21,7 +20,6 @@ from starlette.requests import ClientDisconnect
 
 import gliclass_rerank
 from gliclass_rerank.classifier import ZeroShotClassifier
-from gliclass_rerank.options import RerankerOptions
 from gliclass_rerank.reranker import GLiClassReranker, RankedPassage
 from gliclass_rerank.serving.batcher import Batcher, ClosedError, OverloadedError
 from gliclass_rerank.serving.dialects import (
@@ -215,28 +213,6 @@ class _Server:
             weight=pairs,
         )
         return {"model": asked.model or self._reranker.name, "results": results}
-
-
-def load_reranker(options: RerankerOptions) -> GLiClassReranker:
-    """Load what is to be served, so that the model's thread has all cores.
-
-    Each thread that computes gets a pool of threads of its own from OpenMP, and with more of them in the process than
-    there are cores, GCC's lets all of them sleep between two operations: on two cores 77 passages a second in place
-    of 101. So the model is loaded in a thread that ends with its pool.
-
-    Args:
-        options: Which model, and how it runs.
-
-    Raises:
-        CheckpointError: See ``GLiClassReranker.from_pretrained``.
-        ValueError: See there.
-
-    Example:
-        >>> load_reranker(RerankerOptions(device="cpu")).max_length
-        512
-    """
-    with ThreadPoolExecutor(1) as loading:
-        return loading.submit(GLiClassReranker.from_pretrained, **asdict(options)).result()
 
 
 def make_app(reranker: GLiClassReranker, *, api_key: str | None = None, limits: Limits | None = None) -> FastAPI:

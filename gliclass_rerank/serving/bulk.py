@@ -146,8 +146,8 @@ def _score_parts(
             batch_size=1,
             num_cpus=max(int(cpus) // -(-workers // len(nodes)), 1),
             num_gpus=gpus_per_worker,
-            max_restarts=3,  # a part that kills its workers must not do so for ever
-            max_task_retries=3,
+            # A part that kills its workers must not do so for ever.
+            ray_remote_args_fn=lambda: {"max_restarts": 3, "max_task_retries": 3},
         )
         try:
             yield from scored.iter_rows()
@@ -160,14 +160,15 @@ def _score_parts(
 def _running_ray() -> Iterator[None]:
     """Ray as it runs, or for as long as it is needed."""
     context, was_running = DataContext.get_current(), ray.is_initialized()
-    with_bars = context.enable_progress_bars
+    before = context.enable_progress_bars, context.memory_usage_poll_interval_s
     context.enable_progress_bars = False  # the caller's says more
+    context.memory_usage_poll_interval_s = None  # a look at a model's memory holds it up
     if not was_running:
         ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     try:
         yield
     finally:
-        context.enable_progress_bars = with_bars
+        context.enable_progress_bars, context.memory_usage_poll_interval_s = before
         if not was_running:
             ray.shutdown()
 

@@ -11,7 +11,8 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
 
 from gliclass_rerank.options import RerankerOptions
-from gliclass_rerank.serving.app import load_reranker, make_app
+from gliclass_rerank.serving.app import make_app
+from gliclass_rerank.serving.loading import load_reranker
 
 
 def app(args: dict[str, Any]) -> Application:

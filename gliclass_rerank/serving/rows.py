@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from gliclass_rerank.options import RerankerOptions
-from gliclass_rerank.reranker import GLiClassReranker
+from gliclass_rerank.serving.loading import load_reranker
 from gliclass_rerank.validation import check_query, check_texts
 
 Pair = tuple[str, str]
@@ -35,7 +34,7 @@ class RowScorer:
     """
 
     def __init__(self, options: RerankerOptions | None = None) -> None:
-        self._reranker = GLiClassReranker.from_pretrained(**asdict(options or RerankerOptions()))
+        self._reranker = load_reranker(options or RerankerOptions())
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Score a batch of columns.
