@@ -13,7 +13,6 @@ Passages have 180 tokens on average. Prints a table and writes results/scaling.j
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.memory import peak_megabytes
 from benchmarks.results_file import write_result
 from benchmarks.speed import make_draw
 from gliclass_rerank import GLiClassReranker
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.only_rank:
         draw = make_draw(load_checkpoint(options.model).tokenizer, options.only_rank, TOKENS)
         GLiClassReranker.from_pretrained(options.model).rank(*draw())
-        sys.stdout.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        sys.stdout.write(str(peak_megabytes()))
         return
     memory = {count: peak_memory(options.model, count) for count in progress((1000, 10_000), "memory")}
     time, start = measure_time(options.model, options.repeats), cold_start(options.repeats)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -41,6 +40,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
+from benchmarks.memory import peak_megabytes
 from benchmarks.plots import save_bars
 from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
@@ -175,7 +175,7 @@ def peak_memory(setting: Setting, dtypes: Sequence[Dtype], name: str, passages: 
     score(*make_draw(setting.checkpoint.tokenizer, passages, tokens)())
     if setting.device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated() >> 20)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return peak_megabytes()
 
 
 def measure_memory(folder: Path, passages: int, tokens: int, options: argparse.Namespace) -> dict[str, int]:
