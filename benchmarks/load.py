@@ -58,10 +58,9 @@ def one_client(url: str, reranker: GLiClassReranker, draw: Draw, requests: int) 
 
 def alone(reranker: GLiClassReranker, draw: Draw, seconds: float) -> float:
     """Passages a second of the scorer, one request's after another."""
-    requests = [draw() for _ in range(8)]
     done, spent = 0, 0.0
     while spent < seconds:
-        query, passages = requests.pop() if requests else draw()
+        query, passages = draw()
         start = perf_counter()
         reranker.score(query, passages)
         spent += perf_counter() - start
@@ -73,12 +72,17 @@ async def many_clients(url: str, draw: Draw, connections: int, seconds: float) -
     """What becomes of requests from many connections, and passages a second until the last answer."""
     statuses: Counter[str] = Counter()
     times: list[float] = []
+
+    def draw_body() -> dict[str, Any]:
+        query, passages = draw()
+        return {"query": query, "texts": passages}
+
     # Enough for twice the speed of the scorer on such a machine; more are drawn on the way should they not do.
-    bodies = [dict(zip(("query", "texts"), draw(), strict=True)) for _ in range(connections + int(10 * seconds))]
+    bodies = [draw_body() for _ in range(connections + int(10 * seconds))]
 
     async def ask_until(client: httpx.AsyncClient, end: float) -> None:
         while perf_counter() < end:
-            body = bodies.pop() if bodies else dict(zip(("query", "texts"), draw(), strict=True))
+            body = bodies.pop() if bodies else draw_body()
             start = perf_counter()
             while True:
                 try:

@@ -30,7 +30,7 @@ from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -133,10 +133,15 @@ def matrix_products(setting: Setting, dtype: Dtype, tokens: int) -> Score:
     return score
 
 
+def auto_dtype(setting: Setting) -> Dtype:
+    """What "auto" stands for on the device."""
+    return cast("Dtype", str(choose_dtype("auto", choose_device(setting.device))).removeprefix("torch."))
+
+
 def contenders(setting: Setting, dtypes: Sequence[Dtype]) -> dict[str, Callable[[], Score]]:
     """What makes the contenders of one shape, by name; the official pipeline at its defaults."""
     found: dict[str, Callable[[], Score]] = {}
-    auto: Any = str(choose_dtype("auto", choose_device(setting.device))).removeprefix("torch.")
+    auto = auto_dtype(setting)
     for dtype in dict.fromkeys([*dtypes, auto]):  # auto once, under the name of what it stands for here
         found[f"this engine, {dtype}{' (auto)' if dtype == auto else ''}"] = partial(this_engine, setting, dtype)
     found["official"] = lambda: partial(official_pipeline(setting), batch_size=OFFICIAL_BATCH_SIZE)
@@ -156,10 +161,8 @@ def contenders(setting: Setting, dtypes: Sequence[Dtype]) -> dict[str, Callable[
 def load_all(setting: Setting, dtypes: Sequence[Dtype], draw: Draw, tokens: int) -> dict[str, Score]:
     """All contenders, with the official pipeline at its best batch size too, and the floor; a call has ``tokens``."""
     found = {name: make() for name, make in contenders(setting, dtypes).items() if name != "official"}
-    for name in list(found):
-        if name.startswith("this engine"):
-            dtype: Any = name.split(", ")[1].removesuffix(" (auto)")
-            found[f"{FLOOR}, {dtype}"] = matrix_products(setting, dtype, tokens)
+    for dtype in dict.fromkeys([*dtypes, auto_dtype(setting)]):
+        found[f"{FLOOR}, {dtype}"] = matrix_products(setting, dtype, tokens)
     official = official_pipeline(setting)
     query, passages = draw()
     best = best_batch_size(official, query, passages if setting.device.startswith("cuda") else passages[:FEW])
