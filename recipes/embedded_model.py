@@ -1,10 +1,10 @@
-r"""Make the embedded model: choose the data, train, mix with the start, calibrate.
+r"""Make the embedded model: choose the data, train in rounds, mix, calibrate.
 
     python -m recipes.embedded_model OUTPUT --data DATA \
         --encoder sentence-transformers/all-MiniLM-L6-v2 --teacher thenlper/gte-small
 
 DATA holds the folders squad_train, nq_oracle and medquad_train in BEIR layout; the model's card
-says where each is published. OUTPUT/model is the calibrated checkpoint, OUTPUT/calibration.json
+says where each is published. OUTPUT/model is the calibrated checkpoint, OUTPUT/model.json
 what calibration changed. A run that was stopped goes on where it was.
 """
 
@@ -15,7 +15,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -31,8 +31,13 @@ from gliclass_rerank.training.trainer import TrainingSettings
 from recipes.english_vocabulary import keep_english
 from recipes.mix_weights import mix_with_start
 
-SETTINGS = TrainingSettings(steps=5600, save_every=700, answer_weight=0.0, teacher_share=0.3, company=2 / 3)
-TRAINED_SHARE = 0.8  # the rest is the start's: it knows other subjects
+# What each round trains, from what the one before has left.
+FIRST = TrainingSettings(steps=5600, save_every=700, answer_weight=0.0, teacher_share=0.3, company=2 / 3)
+SECOND = TrainingSettings(steps=4800, groups=6, freeze_embeddings=True, save_every=400, seed=1)
+THIRD = replace(SECOND, steps=3200, learning_rate=4e-5, head_learning_rate=2e-4, mine_every=200, seed=2)
+# Of the first round's weights, and of the last one's; the rest is what the round, or the two, started from,
+# which knows other subjects better.
+FIRST_SHARE, LAST_SHARE = 0.8, 0.8
 HELD_OUT = 600  # questions, to measure with while training and to calibrate on afterwards
 MOST_WORDS = 200  # of a MedQuAD answer; longer ones are mostly several answers
 
@@ -74,12 +79,12 @@ def choose_data(data: Path, target: Path) -> list[Path]:
     ]
 
 
-def is_finished(output: Path) -> bool:
-    """Whether a folder holds the model of a run with the recipe's settings."""
+def is_finished(output: Path, settings: TrainingSettings) -> bool:
+    """Whether a folder holds the model of a run with these settings."""
     if not (output / WEIGHTS).exists():
         return False
     record: dict[str, object] = json.loads((output / RECORD).read_text(encoding="utf-8"))
-    return {**record, **asdict(SETTINGS)} == record
+    return {**record, **asdict(settings)} == record
 
 
 def main() -> None:
@@ -90,19 +95,31 @@ def main() -> None:
     parser.add_argument("--encoder", required=True, help="all-MiniLM-L6-v2, hub name or folder")
     parser.add_argument("--teacher", required=True, help="gte-small, hub name or folder")
     options = parser.parse_args()
-    sources = choose_data(options.data, options.output / "data")
-    encoder = keep_english(find_checkpoint(options.encoder), options.output / "encoder" / Path(options.encoder).name)
-    trained, calibrated, figures = (options.output / name for name in ("trained", "model", "calibration.json"))
-    if not is_finished(trained):
-        train(encoder, sources, trained, SETTINGS, teacher=options.teacher, held_out=HELD_OUT)
-    if not figures.exists():
-        shutil.rmtree(calibrated, ignore_errors=True)  # of a run that was stopped before it wrote the figures
-        mixed = mix_with_start(trained, encoder, TRAINED_SHARE, options.output / "mixed")
-        report = calibrate(mixed, sources, calibrated, dtype=torch.float16)
-        with atomic_write(figures) as unfinished:
-            command = describe_command("python -m recipes.embedded_model", sys.argv[1:])
-            record = {"command": command, **describe_environment(), **report.as_dict()}
-            unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    output: Path = options.output
+    sources = choose_data(options.data, output / "data")
+    encoder = keep_english(find_checkpoint(options.encoder), output / "encoder" / Path(options.encoder).name)
+
+    def train_from(start: Path, name: str, settings: TrainingSettings) -> Path:
+        trained = output / name
+        if not is_finished(trained, settings):
+            train(start, sources, trained, settings, teacher=options.teacher, held_out=HELD_OUT)
+        return trained
+
+    def mix_and_calibrate(trained: Path, start: Path, share: float, name: str) -> Path:
+        calibrated, figures = output / name, output / f"{name}.json"
+        if not figures.exists():
+            shutil.rmtree(calibrated, ignore_errors=True)  # of a run that was stopped before it wrote the figures
+            mixed = mix_with_start(trained, start, share, output / f"{name}-mixed")
+            report = calibrate(mixed, sources, calibrated, dtype=torch.float16)
+            with atomic_write(figures) as unfinished:
+                command = describe_command("python -m recipes.embedded_model", sys.argv[1:])
+                record = {"command": command, **describe_environment(), **report.as_dict()}
+                unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        return calibrated
+
+    first = mix_and_calibrate(train_from(encoder, "round-1", FIRST), encoder, FIRST_SHARE, "first-model")
+    last = train_from(train_from(first, "round-2", SECOND), "round-3", THIRD)
+    mix_and_calibrate(last, first, LAST_SHARE, "model")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTra
 from gliclass_rerank.checkpoint import load_checkpoint, save_checkpoint
 from gliclass_rerank.training.reading import read_data
 from gliclass_rerank.training.start import start_from_encoder
-from recipes.embedded_model import SETTINGS, choose_passages, is_finished
+from recipes.embedded_model import FIRST, choose_passages, is_finished
 from recipes.english_vocabulary import is_needed, keep_english
 from recipes.mix_weights import mix_with_start
 
@@ -64,14 +64,14 @@ def test_an_encoder_without_other_scripts_reads_english_as_before(tmp_path: Path
 
 
 def test_what_another_recipe_left_is_not_taken_for_finished(tmp_path: Path) -> None:
-    assert not is_finished(tmp_path)
-    record = asdict(SETTINGS) | {"start": "encoder"}
+    assert not is_finished(tmp_path, FIRST)
+    record = asdict(FIRST) | {"start": "encoder"}
     (tmp_path / "training.json").write_text(json.dumps(record))
-    assert not is_finished(tmp_path)  # without weights
+    assert not is_finished(tmp_path, FIRST)  # without weights
     (tmp_path / "model.safetensors").touch()
-    assert is_finished(tmp_path)
+    assert is_finished(tmp_path, FIRST)
     (tmp_path / "training.json").write_text(json.dumps(record | {"steps": 1}))
-    assert not is_finished(tmp_path)
+    assert not is_finished(tmp_path, FIRST)
 
 
 def test_a_mixture_has_its_share_of_what_training_changed(tmp_path: Path) -> None:
