@@ -45,10 +45,15 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, lengths: Sequenc
                 query[None, :, own], key[None, :, own], value[None, :, own], scale=scaling
             )[0]
         else:
-            attended = ((query[:, own] * scaling) @ key[:, own].transpose(-1, -2)).softmax(-1) @ value[:, own]
+            attended = _softmax((query[:, own] * scaling) @ key[:, own].transpose(-1, -2)) @ value[:, own]
         output[own] = attended.transpose(0, 1)
         start += length
     return output
+
+
+def _softmax(weights: Tensor) -> Tensor:
+    """In fp32 throughout, which a CPU does twice as fast as from bf16 to bf16, conversions included."""
+    return weights.softmax(-1, dtype=torch.float32).to(weights.dtype)
 
 
 class Window:
@@ -91,7 +96,7 @@ class Window:
         else:  # in half precision the fused kernel is the slower one
             weights = (query * scaling) @ key
             weights.masked_fill_(~self._seen, torch.finfo(weights.dtype).min)
-            output = weights.softmax(-1) @ value.transpose(-1, -2)
+            output = _softmax(weights) @ value.transpose(-1, -2)
         return output.reshape(heads, -1, size)[:, :tokens].transpose(0, 1)
 
 

@@ -90,9 +90,9 @@ def calibrate(
     """
     check_unused(output)
     folder = find_checkpoint(model)
-    checkpoint = load_checkpoint(folder)
     data = read_data(sources, exclude=exclude)
-    logits, answers, halves = _score(checkpoint, data, _choose(folder, data, questions))
+    logits, answers, halves = _score(load_checkpoint(folder), data, _choose(folder, data, questions))
+    checkpoint = load_checkpoint(folder)  # anew: a scorer lays weights out in its own way
     with_offset = has_offset(checkpoint.network)
     on_all = fit_calibration(logits, answers, with_offset=with_offset)
     first = halves == 0
@@ -137,7 +137,7 @@ def _score(
     checkpoint: Checkpoint, data: TrainingData, questions: Sequence[Question]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
     """Logit of each pair, whether the passage answers, and which half the question belongs to."""
-    scorer = GLiClassScorer(checkpoint.network, dtype="float32")  # which leaves the weights as they are
+    scorer = GLiClassScorer(checkpoint.network, dtype="float32")
     index = KeywordIndex(passage.whole for passage in data.passages)
     logits: list[float] = []
     answers: list[bool] = []
