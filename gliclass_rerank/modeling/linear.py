@@ -38,15 +38,16 @@ def pack_linears(module: nn.Module) -> None:
         module: Changed in place; its linear layers' weights are gone then, and with them a state dict of it.
     """
     for name, child in module.named_children():
-        if type(child) is nn.Linear and _can_pack(child.weight.dtype):  # others may have their weights read
+        if type(child) is nn.Linear and can_pack(child.weight.dtype):  # others may have their weights read
             setattr(module, name, PackedLinear(child))
         else:
             pack_linears(child)
 
 
-def _can_pack(dtype: torch.dtype) -> bool:
+def can_pack(dtype: torch.dtype) -> bool:
     """Whether this machine and this PyTorch have oneDNN's products in a dtype; measured on x86 alone."""
-    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
+    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if platform.machine() not in ("x86_64", "AMD64") or not has_onednn:
         return False
     if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
         return False

@@ -34,7 +34,7 @@ def encode_modernbert(
     kinds = {block.attention_type for block in encoder.layers}
     angles = {kind: _angles(*encoder.rotary_emb(hidden.float(), positions, kind)) for kind in kinds}
     reach = encoder.config.sliding_window  # to either side
-    window = Window(lengths, reach, hidden.device) if reach + 1 < max(lengths) else None
+    window = Window(lengths, reach, hidden) if reach + 1 < max(lengths) else None
     layers = list(encoder.layers)
     for block in layers if layer == -1 else layers[:layer]:
         attention = block.attn

@@ -1,0 +1,44 @@
+"""Packed linear layers compute what linear layers compute."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gliclass_rerank.modeling.linear import PackedLinear, can_pack, pack_linears
+
+INPUTS = {
+    "one row": torch.randn(1, 24),
+    "rows": torch.randn(37, 24),
+    "sequences": torch.randn(3, 5, 24),
+    "turned": torch.randn(24, 7).T,
+    "every second": torch.randn(10, 24)[::2],
+    "repeated": torch.randn(1, 24).expand(6, 24),
+    "a slice": torch.randn(6, 48)[:, 24:],
+}
+pytestmark = pytest.mark.skipif(not can_pack(torch.float32), reason="no oneDNN products here")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("x", INPUTS.values(), ids=INPUTS)
+@torch.inference_mode()
+def test_a_packed_layer_gives_what_the_layer_gave(x: Tensor, dtype: torch.dtype, bias: bool) -> None:
+    if not can_pack(dtype):
+        pytest.skip("no bf16 products here")
+    linear = nn.Linear(24, 40, bias=bias).to(dtype)
+    found, wanted = PackedLinear(linear)(x.to(dtype)), linear.float()(x.to(dtype).float())
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), wanted, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=0)
+
+
+def test_linear_layers_are_replaced_wherever_they_are_and_others_stay() -> None:
+    class Watched(nn.Linear):
+        pass
+
+    inner = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    module = nn.Sequential(nn.Linear(4, 4), inner, Watched(4, 4), nn.Linear(4, 4, dtype=torch.float64))
+    pack_linears(module)
+    assert [type(part).__name__ for part in module] == ["PackedLinear", "Sequential", "Watched", "Linear"]
+    assert [type(part).__name__ for part in inner] == ["PackedLinear", "LayerNorm"]
