@@ -27,7 +27,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, lengths: Sequenc
         query: (heads, tokens, size).
         key: The same shape.
         value: The same shape.
-        lengths: Tokens of each sequence; their sum is ``tokens``.
+        lengths: Tokens of each sequence; what follows the last one gets zeros.
         scaling: What products of queries and keys are multiplied with.
 
     Returns:
@@ -48,6 +48,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, lengths: Sequenc
             attended = _softmax((query[:, own] * scaling) @ key[:, own].transpose(-1, -2)) @ value[:, own]
         output[own] = attended.transpose(0, 1)
         start += length
+    output[start:] = 0
     return output
 
 
@@ -63,18 +64,19 @@ class Window:
     belongs to it and those beside it.
 
     Args:
-        lengths: Tokens of each sequence.
+        lengths: Tokens of each sequence; what follows the last one is seen by none of them.
         reach: How many tokens to either side are seen.
-        like: A tensor of the queries' device and dtype.
+        like: (tokens, any) tensor of the queries' device and dtype.
     """
 
     def __init__(self, lengths: Sequence[int], reach: int, like: Tensor) -> None:
         self._reach = reach
         number = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(like.device)
-        self._blocks = -(-len(number) // reach)
-        self._rest = self._blocks * reach - len(number)
-        own = nn.functional.pad(number, (0, self._rest), value=-1).view(self._blocks, reach, 1)
-        around = nn.functional.pad(number, (reach, self._rest + reach), value=-1).unfold(0, 3 * reach, reach)
+        self._blocks = -(-len(like) // reach)
+        self._rest = self._blocks * reach - len(like)
+        number = nn.functional.pad(number, (0, self._blocks * reach - len(number)), value=-1)
+        own = number.view(self._blocks, reach, 1)
+        around = nn.functional.pad(number, (reach, reach), value=-1).unfold(0, 3 * reach, reach)
         places = torch.arange(-reach, 2 * reach, device=like.device)
         distance = places - places[reach : 2 * reach, None]
         unseen = (own != around[:, None]) | (distance.abs() > reach)

@@ -91,6 +91,7 @@ def _attend(attention: Encoder, hidden: Tensor, embedded: Tensor, rows: Tensor, 
         weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(hidden.dtype)
         output[own] = (weights @ value[:, own]).transpose(0, 1)
         start += length
+    output[start:] = 0
     joined: Tensor = output.view(len(hidden), -1)
     return joined
 

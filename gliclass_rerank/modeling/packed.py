@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gliclass_rerank.modeling.attention import PACKED_ATTENTION, Encoder
 from gliclass_rerank.modeling.config import OFFSET_POSITIONS
@@ -34,8 +34,25 @@ def encode_packed(encoder: Encoder, inputs: dict[str, Tensor], lengths: Sequence
     Returns:
         (tokens, hidden) token vectors.
     """
+    tokens = sum(lengths)
+    rest = _round_up(tokens) - tokens  # these see nothing and are seen by none
+    inputs = {name: nn.functional.pad(x, (0, 0) * (x.dim() - 2) + (0, rest)) for name, x in inputs.items()}
     [device] = {x.device for x in inputs.values()}
-    positions = torch.cat([torch.arange(length) for length in lengths]).to(device)[None]
+    counted = [torch.arange(length) for length in lengths]
+    positions = torch.cat([*counted, torch.zeros(rest, dtype=torch.long)]).to(device)[None]
+    found = _encode(encoder, inputs, positions, lengths, layer)
+    return found[:tokens]
+
+
+def _round_up(tokens: int) -> int:
+    """A number of tokens that comes again: oneDNN prepares each product of a new shape, and remembers a thousand."""
+    step = max(8, 2 ** (tokens.bit_length() - 6))  # 3 % of the tokens at most, but for few
+    return -(-tokens // step) * step
+
+
+def _encode(
+    encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int
+) -> Tensor:
     kind = encoder.config.model_type
     if kind == "deberta-v2":
         return encode_deberta(encoder, inputs, positions, lengths, layer)
