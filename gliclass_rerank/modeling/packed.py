@@ -46,7 +46,7 @@ def encode_packed(encoder: Encoder, inputs: dict[str, Tensor], lengths: Sequence
 
 def _round_up(tokens: int) -> int:
     """A number of tokens that comes again: oneDNN prepares each product of a new shape, and remembers a thousand."""
-    step = max(8, 2 ** (tokens.bit_length() - 6))  # 3 % of the tokens at most, but for few
+    step = 1 << max(3, tokens.bit_length() - 6)  # 3 % of the tokens at most, but for few
     return -(-tokens // step) * step
 
 
