@@ -33,7 +33,7 @@ class GLiClassScorer:
     """Runs a network on sequences, in batches of similar length.
 
     Threads may share a scorer: batches of different calls take turns, so memory stays bounded.
-    The network must not be changed afterwards, nor given to a scorer of another device or dtype.
+    The network is the scorer's from then on: not to be changed, saved, copied, or given to another one.
 
     Args:
         network: The network; it is moved to the device, and its encoder to the dtype.

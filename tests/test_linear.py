@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from gliclass_rerank.checkpoint import load_checkpoint, save_checkpoint
 from gliclass_rerank.modeling.linear import PackedLinear, can_pack, pack_linears
+from gliclass_rerank.scorer import GLiClassScorer
 
+NUMBERS = torch.randn(5000, generator=torch.Generator().manual_seed(0))
 INPUTS = {
-    "one row": torch.randn(1, 24),
-    "rows": torch.randn(37, 24),
-    "sequences": torch.randn(3, 5, 24),
-    "turned": torch.randn(24, 7).T,
-    "every second": torch.randn(10, 24)[::2],
-    "repeated": torch.randn(1, 24).expand(6, 24),
-    "a slice": torch.randn(6, 48)[:, 24:],
+    "no row": NUMBERS[:0].view(0, 24),
+    "one row": NUMBERS[:24].view(1, 24),
+    "rows": NUMBERS[: 37 * 24].view(37, 24),
+    "sequences": NUMBERS[: 15 * 24].view(3, 5, 24),
+    "turned": NUMBERS[: 7 * 24].view(24, 7).T,
+    "every second": NUMBERS[: 10 * 24].view(10, 24)[::2],
+    "repeated": NUMBERS[:24].expand(6, 24),
+    "a slice": NUMBERS[: 6 * 48].view(6, 48)[:, 24:],
 }
 pytestmark = pytest.mark.skipif(not can_pack(torch.float32), reason="no oneDNN products here")
 
@@ -42,3 +48,11 @@ def test_linear_layers_are_replaced_wherever_they_are_and_others_stay() -> None:
     pack_linears(module)
     assert [type(part).__name__ for part in module] == ["PackedLinear", "Sequential", "Watched", "Linear"]
     assert [type(part).__name__ for part in inner] == ["PackedLinear", "LayerNorm"]
+
+
+def test_a_scorer_on_a_cpu_has_packed_its_network_which_cannot_be_saved_then(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint()
+    GLiClassScorer(checkpoint.network, device="cpu", dtype="float32")
+    assert not any(type(part) is nn.Linear for part in checkpoint.network.modules())
+    with pytest.raises(RuntimeError, match="Load the checkpoint anew"):
+        save_checkpoint(checkpoint.network, checkpoint.tokenizer, tmp_path / "saved")

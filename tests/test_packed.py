@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gliclass_rerank.checkpoint import load_checkpoint
 from gliclass_rerank.modeling.attention import Window, packed_attention
+from gliclass_rerank.modeling.packed import round_up
 from gliclass_rerank.prompt import Prompt
 from gliclass_rerank.scorer import GLiClassScorer, pad
 
@@ -57,6 +58,12 @@ def test_a_window_that_sees_nothing_is_not_packed(checkpoint_folder: Callable[..
     assert network.can_pack
     network.encoder_model.config.sliding_window = 0
     assert not network.can_pack
+
+
+def test_rows_are_rounded_up_to_few_lengths() -> None:
+    lengths = range(1, 1025)
+    assert len({round_up(length) for length in lengths}) < 100
+    assert all(length <= round_up(length) <= max(length + 7, 1.04 * length) for length in lengths)
 
 
 class Packed(nn.Module):

@@ -35,7 +35,7 @@ def encode_packed(encoder: Encoder, inputs: dict[str, Tensor], lengths: Sequence
         (tokens, hidden) token vectors.
     """
     tokens = sum(lengths)
-    rest = _round_up(tokens) - tokens  # these see nothing and are seen by none
+    rest = round_up(tokens) - tokens  # these see nothing and are seen by none
     inputs = {name: nn.functional.pad(x, (0, 0) * (x.dim() - 2) + (0, rest)) for name, x in inputs.items()}
     [device] = {x.device for x in inputs.values()}
     counted = [torch.arange(length) for length in lengths]
@@ -44,7 +44,7 @@ def encode_packed(encoder: Encoder, inputs: dict[str, Tensor], lengths: Sequence
     return found[:tokens]
 
 
-def _round_up(tokens: int) -> int:
+def round_up(tokens: int) -> int:
     """A number of tokens that comes again: oneDNN prepares each product of a new shape, and remembers a thousand."""
     step = 1 << max(3, tokens.bit_length() - 6)  # 3 % of the tokens at most, but for few
     return -(-tokens // step) * step
