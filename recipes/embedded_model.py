@@ -35,8 +35,8 @@ from recipes.mix_weights import mix_with_start
 FIRST = TrainingSettings(steps=5600, save_every=700, answer_weight=0.0, teacher_share=0.3, company=2 / 3)
 SECOND = TrainingSettings(steps=4800, groups=6, freeze_embeddings=True, save_every=400, seed=1)
 THIRD = replace(SECOND, steps=3200, learning_rate=4e-5, head_learning_rate=2e-4, mine_every=200, seed=2)
-# Of the first round's weights, and of the last one's; the rest is what the round, or the two, started from,
-# which knows other subjects better.
+# Of trained weights in the first mixture and in the last; the rest are those that round 1, or rounds 2 and 3 together,
+# started from, which know other subjects better.
 FIRST_SHARE, LAST_SHARE = 0.8, 0.8
 HELD_OUT = 600  # questions, to measure with while training and to calibrate on afterwards
 MOST_WORDS = 200  # of a MedQuAD answer; longer ones are mostly several answers
@@ -106,15 +106,19 @@ def main() -> None:
         return trained
 
     def mix_and_calibrate(trained: Path, start: Path, share: float, name: str) -> Path:
-        calibrated, figures = output / name, output / f"{name}.json"
-        if not figures.exists():
-            shutil.rmtree(calibrated, ignore_errors=True)  # of a run that was stopped before it wrote the figures
-            mixed = mix_with_start(trained, start, share, output / f"{name}-mixed")
-            report = calibrate(mixed, sources, calibrated, dtype=torch.float16)
-            with atomic_write(figures) as unfinished:
-                command = describe_command("python -m recipes.embedded_model", sys.argv[1:])
-                record = {"command": command, **describe_environment(), **report.as_dict()}
-                unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        calibrated, figures, unfinished = output / name, output / f"{name}.json", output / f"{name}-unfinished"
+        if figures.exists():
+            if json.loads(figures.read_text(encoding="utf-8"))["trained share"] != share:
+                raise SystemExit(f"{calibrated} is another mixture. Remove it, its figures and the rounds after it.")
+            return calibrated
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was stopped
+        mixed = mix_with_start(trained, start, share, output / f"{name}-mixed")
+        report = calibrate(mixed, sources, unfinished, dtype=torch.float16)
+        unfinished.rename(calibrated)
+        with atomic_write(figures) as file:
+            command = describe_command("python -m recipes.embedded_model", sys.argv[1:])
+            record = {"command": command, **describe_environment(), "trained share": share, **report.as_dict()}
+            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         return calibrated
 
     first = mix_and_calibrate(train_from(encoder, "round-1", FIRST), encoder, FIRST_SHARE, "first-model")

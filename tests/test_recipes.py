@@ -74,16 +74,20 @@ def test_what_another_recipe_left_is_not_taken_for_finished(tmp_path: Path) -> N
     assert not is_finished(tmp_path, FIRST)
 
 
-def test_a_mixture_has_its_share_of_what_training_changed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bare", [True, False], ids=["from an encoder", "from a checkpoint"])
+def test_a_mixture_has_its_share_of_what_training_changed(bare: bool, tmp_path: Path) -> None:
     encoder = write_encoder(tmp_path / "encoder")
     network, tokenizer = start_from_encoder(encoder, "encoder")
+    start = encoder if bare else tmp_path / "start"
+    if not bare:
+        save_checkpoint(network, tokenizer, start)
     before = {name: weight.clone() for name, weight in network.named_parameters()}
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(1)
     save_checkpoint(network, tokenizer, tmp_path / "trained")
     (tmp_path / "trained" / "training.json").write_text("{}")
-    mixed = mix_with_start(tmp_path / "trained", encoder, 0.8, tmp_path / "mixed")
+    mixed = mix_with_start(tmp_path / "trained", start, 0.8, tmp_path / "mixed")
     for name, weight in load_checkpoint(mixed).network.named_parameters():
         torch.testing.assert_close(weight, before[name] + 0.8)
     assert (mixed / "training.json").read_text() == "{}"
