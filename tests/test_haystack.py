@@ -76,7 +76,8 @@ def test_the_best_window_s_place_is_that_in_the_content() -> None:
     options = {"meta_fields_to_embed": ["title"], "document_prefix": "passage: ", "document_suffix": " (end)"}
     [found] = GLiClassRanker(long_passages="windows", **options, **FP32).run(QUERY, [document])["documents"]
     start, end = found.meta["relevance_span"]
-    assert "Tea is brewed from leaves." in (document.content or "")[start:end] and 0 < start < end < 3000
+    content = document.content or ""
+    assert "Tea is brewed from leaves." in content[start:end] and 0 < start < end < len(content)
 
 
 def test_several_queries_come_through_a_pipeline() -> None:

@@ -27,7 +27,8 @@ class RowScorer:
 
     Example:
         >>> scorer = RowScorer(RerankerOptions(device="cpu"))
-        >>> rows = [{"query": "rain", "passage": "Rain falls."}, {"query": "rain", "passage": None}]
+        >>> query = "Why is my bread so dense?"
+        >>> rows = [{"query": query, "passage": "Dense loaves are underproofed."}, {"query": query, "passage": None}]
         >>> good, poison = scorer.score(rows)
         >>> good["score"] > 0.1, good["error"], poison["score"], poison["error"]
         (True, None, None, 'passage is a NoneType, expected a str.')
