@@ -46,7 +46,7 @@ from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.checkpoint import Checkpoint, load_checkpoint
-from gliclass_rerank.modeling.linear import pack_linears
+from gliclass_rerank.modeling.linear import prepack_linears
 from gliclass_rerank.progress import progress
 from gliclass_rerank.scorer import choose_device, choose_dtype
 from gliclass_rerank.validation import Dtype
@@ -126,7 +126,7 @@ def matrix_products(setting: Setting, dtype: Dtype, tokens: int) -> Score:
         products.append(product)
     inputs = [torch.randn(CHUNK, linear.in_features).to(device, chosen) for linear in linears]
     if device == "cpu":
-        pack_linears(products)
+        prepack_linears(products)
     chunks = [min(CHUNK, tokens - start) for start in range(0, tokens, CHUNK)]
 
     @torch.inference_mode()

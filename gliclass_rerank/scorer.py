@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gliclass_rerank.batching import plan_batches
-from gliclass_rerank.modeling.linear import pack_linears
+from gliclass_rerank.modeling.linear import prepack_linears
 from gliclass_rerank.prompt import Prompt
 from gliclass_rerank.validation import Dtype, check_dtype
 
@@ -67,7 +67,7 @@ class GLiClassScorer:
         for weight in self._network.encoder_model.parameters():  # not the buffers: angles of positions want fp32
             weight.data = weight.data.to(self.dtype)
         if self.device.type == "cpu":
-            pack_linears(self._network)
+            prepack_linears(self._network)
         # Elsewhere sequences are padded: no packed attention has been measured there.
         self._packs = self.device.type == "cpu" and network.can_pack
         self._token_budget = _TOKEN_BUDGETS[self.device.type] if token_budget is None else token_budget

@@ -77,7 +77,7 @@ def test_the_best_window_s_place_is_that_in_the_content() -> None:
     [found] = GLiClassRanker(long_passages="windows", **options, **FP32).run(QUERY, [document])["documents"]
     start, end = found.meta["relevance_span"]
     content = document.content or ""
-    assert "Tea is brewed from leaves." in content[start:end] and 0 < start < end < len(content)
+    assert "Tea is brewed from leaves." in content[start:end] and 0 < start < end < start + 1000
 
 
 def test_several_queries_come_through_a_pipeline() -> None:

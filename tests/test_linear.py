@@ -1,4 +1,4 @@
-"""Packed linear layers compute what linear layers compute."""
+"""Prepacked linear layers compute what linear layers compute."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gliclass_rerank.checkpoint import load_checkpoint, save_checkpoint
-from gliclass_rerank.modeling.linear import PackedLinear, can_pack, pack_linears
+from gliclass_rerank.modeling.linear import PrepackedLinear, can_prepack, prepack_linears
 from gliclass_rerank.scorer import GLiClassScorer
 
 NUMBERS = torch.randn(5000, generator=torch.Generator().manual_seed(0))
@@ -23,18 +23,18 @@ INPUTS = {
     "repeated": NUMBERS[:24].expand(6, 24),
     "a slice": NUMBERS[: 6 * 48].view(6, 48)[:, 24:],
 }
-pytestmark = pytest.mark.skipif(not can_pack(torch.float32), reason="no oneDNN products here")
+pytestmark = pytest.mark.skipif(not can_prepack(torch.float32), reason="no oneDNN products here")
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("x", INPUTS.values(), ids=INPUTS)
 @torch.inference_mode()
-def test_a_packed_layer_gives_what_the_layer_gave(x: Tensor, dtype: torch.dtype, bias: bool) -> None:
-    if not can_pack(dtype):
+def test_a_prepacked_layer_gives_what_the_layer_gave(x: Tensor, dtype: torch.dtype, bias: bool) -> None:
+    if not can_prepack(dtype):
         pytest.skip("no bf16 products here")
     linear = nn.Linear(24, 40, bias=bias).to(dtype)
-    found, wanted = PackedLinear(linear)(x.to(dtype)), linear.float()(x.to(dtype).float())
+    found, wanted = PrepackedLinear(linear)(x.to(dtype)), linear.float()(x.to(dtype).float())
     assert found.dtype == dtype
     torch.testing.assert_close(found.float(), wanted, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=0)
 
@@ -45,12 +45,12 @@ def test_linear_layers_are_replaced_wherever_they_are_and_others_stay() -> None:
 
     inner = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
     module = nn.Sequential(nn.Linear(4, 4), inner, Watched(4, 4), nn.Linear(4, 4, dtype=torch.float64))
-    pack_linears(module)
-    assert [type(part).__name__ for part in module] == ["PackedLinear", "Sequential", "Watched", "Linear"]
-    assert [type(part).__name__ for part in inner] == ["PackedLinear", "LayerNorm"]
+    prepack_linears(module)
+    assert [type(part).__name__ for part in module] == ["PrepackedLinear", "Sequential", "Watched", "Linear"]
+    assert [type(part).__name__ for part in inner] == ["PrepackedLinear", "LayerNorm"]
 
 
-def test_a_scorer_on_a_cpu_has_packed_its_network_which_cannot_be_saved_then(tmp_path: Path) -> None:
+def test_a_scorer_on_a_cpu_has_prepacked_its_network_which_cannot_be_saved_then(tmp_path: Path) -> None:
     checkpoint = load_checkpoint()
     GLiClassScorer(checkpoint.network, device="cpu", dtype="float32")
     assert not any(type(part) is nn.Linear for part in checkpoint.network.modules())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 
-class PackedLinear(nn.Module):
+class PrepackedLinear(nn.Module):
     """A linear layer for inference; only oneDNN can read its weights.
 
     Args:
@@ -34,20 +34,20 @@ class PackedLinear(nn.Module):
         raise RuntimeError("these weights were laid out for scoring and cannot be saved. Load the checkpoint anew.")
 
 
-def pack_linears(module: nn.Module) -> None:
-    """Put a ``PackedLinear`` in the place of each linear layer in a module on a CPU, where that can be had.
+def prepack_linears(module: nn.Module) -> None:
+    """Put a ``PrepackedLinear`` in the place of each linear layer in a module on a CPU, where that can be had.
 
     Args:
         module: Changed in place: it can no longer be saved, copied or trained.
     """
     for name, child in module.named_children():
-        if type(child) is nn.Linear and can_pack(child.weight.dtype):  # others may have their weights read
-            setattr(module, name, PackedLinear(child))
+        if type(child) is nn.Linear and can_prepack(child.weight.dtype):  # others may have their weights read
+            setattr(module, name, PrepackedLinear(child))
         else:
-            pack_linears(child)
+            prepack_linears(child)
 
 
-def can_pack(dtype: torch.dtype) -> bool:
+def can_prepack(dtype: torch.dtype) -> bool:
     """Whether this machine and this PyTorch have oneDNN's products in a dtype; measured on x86 alone."""
     has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if platform.machine() not in ("x86_64", "AMD64") or not has_onednn:
