@@ -57,7 +57,7 @@ OFFICIAL_BATCH_SIZE = 8  # the default
 OFFICIAL_BATCH_SIZES = (1, 2, 8, 32, 128)
 FEW = 16  # passages, to warm a contender up, and on a CPU to find the best batch size
 CONTROL_TOKENS = 4  # of a sequence, beside the words of query and passage
-CHUNK = 1024  # tokens of a matrix product of the floor, as of this engine's batches on a CPU
+CHUNK = 1536  # tokens of a matrix product of the floor, as of this engine's batches on a CPU
 FLOOR = "matrix products alone"
 
 Score = Callable[[str, list[str]], Sequence[float]]  # query and passages to one score for each passage

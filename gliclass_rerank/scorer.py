@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 # Tokens computed together, padding included. A CPU is fastest with little at a time.
-_TOKEN_BUDGETS = {"cpu": 1024, "mps": 8192, "cuda": 32768}
+_TOKEN_BUDGETS = {"cpu": 1536, "mps": 8192, "cuda": 32768}
 
 
 class GLiClassScorer:

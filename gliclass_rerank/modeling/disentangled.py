@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gliclass_rerank.modeling.attention import Encoder
 
@@ -83,13 +83,14 @@ def _attend(attention: Encoder, hidden: Tensor, embedded: Tensor, rows: Tensor, 
     for length in lengths:
         own = slice(start, start + length)
         near = slice(longest - length, longest + length - 1)
-        scores = query[:, own] @ key[:, own].transpose(-1, -2)
+        queries, keys = query[:, own].contiguous(), key[:, own].contiguous()  # else each product copies them
+        scores = queries @ keys.transpose(-1, -2)
         if to_keys is not None:
-            scores += _diagonals(query[:, own] @ to_keys[:, near].transpose(-1, -2))
+            scores += _diagonals(queries @ to_keys[:, near].transpose(-1, -2))
         if to_queries is not None:
-            scores += _diagonals(key[:, own] @ to_queries[:, near].transpose(-1, -2)).transpose(-1, -2)
-        weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(hidden.dtype)
-        output[own] = (weights @ value[:, own]).transpose(0, 1)
+            added = _diagonals(keys @ to_queries[:, near].transpose(-1, -2)).transpose(-1, -2)
+            scores += added.contiguous()  # in half precision twice as fast as to add it where it lies
+        output[own] = (scores.softmax(-1) @ value[:, own]).transpose(0, 1)
         start += length
     output[start:] = 0
     joined: Tensor = output.view(len(hidden), -1)
