@@ -5,9 +5,10 @@
 
 After the table of inference speed in the model cards of the v3.0 checkpoints: batch size 1, texts of
 so many tokens, examples a second averaged over their lengths. Contenders take turns on the same fresh
-texts: this engine (dtype auto), the official pipeline, and cross-encoders of the shapes of the cards'
-baselines, with random weights (if sentence-transformers is installed). A text with its labels may have
-1,024 tokens. Prints a table and writes results/labels.json and .png.
+texts: this engine, the official pipeline, and cross-encoders of the shapes of the cards' baselines, with random
+weights (if sentence-transformers is installed); all in the dtype that "auto" stands for, but the official pipeline,
+whose heads run in fp32 only. A text with its labels may have 1,024 tokens. Prints a table and writes
+results/labels.json and .png.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import random
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
@@ -29,7 +29,8 @@ from rich.table import Table
 from benchmarks.plots import save_lines
 from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
-from benchmarks.speed import Draw, Score, cross_encoder, race, whole_words
+from benchmarks.speed import Draw, Score, auto_dtype, cross_encoder, race, whole_words, write_cross_encoder
+from benchmarks.tables import rates_of
 from gliclass_rerank.checkpoint import load_checkpoint
 from gliclass_rerank.scorer import GLiClassScorer, choose_device
 
@@ -90,15 +91,6 @@ def make_draw(words: list[str], tokens: int, labels: int) -> Draw:
     return draw
 
 
-def rates_of(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
-    """Examples a second by contender and number of labels, averaged over the texts' lengths."""
-    rates: dict[str, dict[int, float]] = {}
-    for name, count in dict.fromkeys((row["contender"], row["labels"]) for row in rows):
-        own = [1 / row["median"] for row in rows if (row["contender"], row["labels"]) == (name, count)]
-        rates.setdefault(name, {})[count] = mean(own)
-    return rates
-
-
 def show(rates: dict[str, dict[int, float]]) -> None:
     """Print examples a second: a line for each contender, a column for each number of labels."""
     table = Table("examples a second at … labels", *map(str, next(iter(rates.values()))))
@@ -119,6 +111,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = str(choose_device(options.device))
+    auto = auto_dtype(device)
     tokenizer = load_checkpoint().tokenizer
     words = whole_words(tokenizer)
     torch.manual_seed(SEED)
@@ -126,11 +119,12 @@ def main() -> None:
         runners: dict[str, Score] = {}
         for shape in options.shape:
             folder = make_shape(shape, Path(made))
-            runners[f"this engine, {shape}"] = this_engine(folder, device)
-            runners[f"official, {shape}"] = official_pipeline(folder, device)
+            runners[f"this engine, {shape}, {auto}"] = this_engine(folder, device)
+            runners[f"official, {shape}, float32"] = official_pipeline(folder, device)
         if find_spec("sentence_transformers"):
-            for name, encoder in BASELINES.items():  # a pass for each label, in fp32 as it comes
-                runners[name] = cross_encoder(encoder, tokenizer, device, BASELINE_LENGTH)
+            for name, encoder in BASELINES.items():  # a pass for each label
+                folder = write_cross_encoder(encoder, tokenizer, Path(made, name))
+                runners[f"{name}, {auto}"] = cross_encoder(folder, device, BASELINE_LENGTH, auto)
         rows = []
         for count in options.labels:
             for tokens in options.tokens:

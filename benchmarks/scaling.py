@@ -83,13 +83,14 @@ def peak_memory(model: str | None, passages: int) -> float:
     return float(done.stdout)
 
 
-def cold_start(repeats: int) -> dict[str, float]:
+def cold_start(model: str | None, repeats: int) -> dict[str, float]:
     """Seconds of the command line over ten passages, and of the imports that it cannot do without."""
     times: dict[str, list[float]] = {"gliclass-rerank rank": [], "imports alone": []}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "passages")
         path.write_text("\n".join(make_draw(load_checkpoint().tokenizer, 10, TOKENS)()[1]))
         rank = [sys.executable, "-m", "gliclass_rerank.cli", "rank", "what is it about", str(path)]
+        rank += ["--model", model] if model else []
         for _ in progress(range(repeats), "cold start"):
             for name, command in (("gliclass-rerank rank", rank), ("imports alone", IMPORT)):
                 start = perf_counter()
@@ -111,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(str(peak_megabytes()))
         return
     memory = {count: peak_memory(options.model, count) for count in progress((1000, 10_000), "memory")}
-    time, start = measure_time(options.model, options.repeats), cold_start(options.repeats)
+    time, start = measure_time(options.model, options.repeats), cold_start(options.model, options.repeats)
     ratios = {
         "time of 1,000 passages / of 100": time["1,000 passages"] / time["100 passages"],
         "share outside the forward, passages seen before": time["outside the forward, seen before"],

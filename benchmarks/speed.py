@@ -1,7 +1,7 @@
 """How long it takes to score passages against a query: this engine, the official pipeline, a cross-encoder.
 
     python -m benchmarks.speed [--shape embedded edge modern-base modern-large base large] [--passages 10 100 1000]
-        [--tokens 60 180 450] [--repeats 5] [--dtype float32 bfloat16] [--device cuda] [--memory]
+        [--tokens 60 180 450] [--repeats 5] [--dtype float32 bfloat16] [--device cuda] [--memory] [--result speed]
 
 Without options: the embedded model, 100 passages, 180 tokens on average. Contenders take turns in
 one process, in another order each time, on the same fresh passages: random words of the
@@ -11,7 +11,7 @@ published checkpoints for every contender. The floor is the time of the encoder'
 alone, without padding and attention, measured among the contenders. Every contender is used as it
 comes, but for the limit of tokens, which is the same for all, and the official pipeline's second
 try at its best batch size. With --memory each contender is loaded once more, in a process of its own, to see what
-memory it takes at most. Prints a table and writes results/speed.json and .png.
+memory it takes at most. Prints a table and writes results/speed.json and .png, or what --result names.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ import transformers
 from gliclass import GLiClassModel, ZeroShotClassificationPipeline
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from benchmarks.memory import peak_megabytes
 from benchmarks.plots import save_bars
 from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import Checkpoint, load_checkpoint
+from gliclass_rerank.checkpoint import load_checkpoint
 from gliclass_rerank.modeling.linear import prepack_linears
 from gliclass_rerank.progress import progress
 from gliclass_rerank.scorer import choose_device, choose_dtype
@@ -69,7 +69,9 @@ class Setting:
     """What the contenders of one shape have in common."""
 
     folder: Path
-    checkpoint: Checkpoint
+    cross_encoder: Path  # its folder; with the same encoder
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
     device: str
 
 
@@ -82,9 +84,8 @@ def official_pipeline(setting: Setting) -> Callable[..., Sequence[float]]:
     """The official pipeline, with the batch size as a third argument."""
     # Its heads run in fp32 only, whatever the weights are stored as.
     model = GLiClassModel.from_pretrained(setting.folder).float()
-    checkpoint = setting.checkpoint
     pipeline = ZeroShotClassificationPipeline(
-        model, checkpoint.tokenizer, device=setting.device, max_length=checkpoint.max_length, progress_bar=False
+        model, setting.tokenizer, device=setting.device, max_length=setting.max_length, progress_bar=False
     )
 
     def score(query: str, passages: list[str], *, batch_size: int) -> Sequence[float]:
@@ -94,18 +95,20 @@ def official_pipeline(setting: Setting) -> Callable[..., Sequence[float]]:
     return score
 
 
-def cross_encoder(
-    encoder: dict[str, Any], tokenizer: PreTrainedTokenizerBase, device: str, max_length: int, dtype: Dtype = "float32"
-) -> Score:
-    """The cross-encoder of sentence-transformers: an encoder with random weights, one label."""
+def write_cross_encoder(encoder: dict[str, Any], tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
+    """Write a cross-encoder: an encoder with random weights, one label."""
     config = AutoConfig.for_model(**encoder, num_labels=1)
-    with tempfile.TemporaryDirectory() as folder:
-        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
-        tokenizer.save_pretrained(folder)
-        # By name: it is no dependency, and type checks pass without it.
-        model = import_module("sentence_transformers").CrossEncoder(
-            folder, device=device, max_length=max_length, model_kwargs={"dtype": getattr(torch, dtype)}
-        )
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def cross_encoder(folder: Path, device: str, max_length: int, dtype: Dtype) -> Score:
+    """The cross-encoder of sentence-transformers."""
+    # By name: it is no dependency, and type checks pass without it.
+    model = import_module("sentence_transformers").CrossEncoder(
+        str(folder), device=device, max_length=max_length, model_kwargs={"dtype": getattr(torch, dtype)}
+    )
 
     def score(query: str, passages: list[str]) -> Sequence[float]:
         scores: list[float] = model.predict([(query, p) for p in passages], show_progress_bar=False).tolist()
@@ -116,7 +119,7 @@ def cross_encoder(
 
 def matrix_products(setting: Setting, dtype: Dtype, tokens: int) -> Score:
     """The products of the encoder's layers over so many tokens, and nothing else, as fast as they are known to be."""
-    encoder = setting.checkpoint.network.encoder_model
+    encoder = load_checkpoint(setting.folder).network.encoder_model
     linears = [m for name, m in encoder.named_modules() if isinstance(m, torch.nn.Linear) and "pooler" not in name]
     chosen, device = getattr(torch, dtype), setting.device
     products = torch.nn.ModuleList()
@@ -140,27 +143,22 @@ def matrix_products(setting: Setting, dtype: Dtype, tokens: int) -> Score:
     return score
 
 
-def auto_dtype(setting: Setting) -> Dtype:
-    """What "auto" stands for on the device."""
-    return cast("Dtype", str(choose_dtype("auto", choose_device(setting.device))).removeprefix("torch."))
+def auto_dtype(device: str) -> Dtype:
+    """What "auto" stands for on a device."""
+    return cast("Dtype", str(choose_dtype("auto", choose_device(device))).removeprefix("torch."))
 
 
 def contenders(setting: Setting, dtypes: Sequence[Dtype]) -> dict[str, Callable[[], Score]]:
     """What makes the contenders of one shape, by name; the official pipeline at its defaults."""
     found: dict[str, Callable[[], Score]] = {}
-    auto = auto_dtype(setting)
+    auto = auto_dtype(setting.device)
     for dtype in dict.fromkeys([*dtypes, auto]):  # auto once, under the name of what it stands for here
         found[f"this engine, {dtype}{' (auto)' if dtype == auto else ''}"] = partial(this_engine, setting, dtype)
     found["official"] = lambda: partial(official_pipeline(setting), batch_size=OFFICIAL_BATCH_SIZE)
     if find_spec("sentence_transformers"):
         for dtype in dtypes:
             found[f"CrossEncoder, {dtype}"] = partial(
-                cross_encoder,
-                setting.checkpoint.config.encoder_config,
-                setting.checkpoint.tokenizer,
-                setting.device,
-                setting.checkpoint.max_length,
-                dtype,
+                cross_encoder, setting.cross_encoder, setting.device, setting.max_length, dtype
             )
     return found
 
@@ -168,7 +166,7 @@ def contenders(setting: Setting, dtypes: Sequence[Dtype]) -> dict[str, Callable[
 def load_all(setting: Setting, dtypes: Sequence[Dtype], draw: Draw, tokens: int) -> dict[str, Score]:
     """All contenders, with the official pipeline at its best batch size too, and the floor; a call has ``tokens``."""
     found = {name: make() for name, make in contenders(setting, dtypes).items() if name != "official"}
-    for dtype in dict.fromkeys([*dtypes, auto_dtype(setting)]):
+    for dtype in dict.fromkeys([*dtypes, auto_dtype(setting.device)]):
         found[f"{FLOOR}, {dtype}"] = matrix_products(setting, dtype, tokens)
     official = official_pipeline(setting)
     query, passages = draw()
@@ -182,21 +180,20 @@ def load_all(setting: Setting, dtypes: Sequence[Dtype], draw: Draw, tokens: int)
 def peak_memory(setting: Setting, dtypes: Sequence[Dtype], name: str, passages: int, tokens: int) -> int:
     """MB that a process takes at most which loads one contender and scores once: to be called in one of its own."""
     score = contenders(setting, dtypes)[name]()
-    score(*make_draw(setting.checkpoint.tokenizer, passages, tokens)())
+    score(*make_draw(setting.tokenizer, passages, tokens)())
     if setting.device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated() >> 20)
     return peak_megabytes()
 
 
-def measure_memory(folder: Path, passages: int, tokens: int, options: argparse.Namespace) -> dict[str, int]:
+def measure_memory(setting: Setting, passages: int, tokens: int, options: argparse.Namespace) -> dict[str, int]:
     """MB of each contender."""
     found = {}
-    names = contenders(Setting(folder, load_checkpoint(folder), str(choose_device(options.device))), options.dtype)
-    for name in progress(names, "memory"):
-        arguments = ["--one", name, str(folder), "--passages", str(passages), "--tokens", str(tokens)]
-        command = [sys.executable, "-m", "benchmarks.speed", *arguments, "--dtype", *options.dtype]
-        device = ["--device", options.device] if options.device else []
-        done = subprocess.run([*command, *device], check=True, capture_output=True, text=True)
+    for name in progress(contenders(setting, options.dtype), "memory"):
+        one = ["--one", name, str(setting.folder), str(setting.cross_encoder), str(setting.max_length)]
+        case = ["--passages", str(passages), "--tokens", str(tokens), "--dtype", *options.dtype]
+        command = [sys.executable, "-m", "benchmarks.speed", *one, *case, "--device", setting.device]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
         found[name] = int(done.stdout.split()[-1])
     return found
 
@@ -259,15 +256,24 @@ def race(runners: dict[str, Score], draw: Draw, repeats: int, case: dict[str, An
     ]
 
 
-def measure(shape: str, passages: int, tokens: int, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+def make_setting(shape: str, made: Path, device: str | None) -> Setting:
+    """Write the checkpoints of a shape, and what its contenders have in common; no weights are kept."""
+    folder = make_shape(shape, made)
+    checkpoint = load_checkpoint(folder)
+    peer = write_cross_encoder(checkpoint.config.encoder_config, checkpoint.tokenizer, made / f"{shape}-cross-encoder")
+    return Setting(folder, peer, checkpoint.tokenizer, checkpoint.max_length, str(choose_device(device)))
+
+
+def measure(
+    shape: str, passages: int, tokens: int, setting: Setting, options: argparse.Namespace
+) -> list[dict[str, Any]]:
     """The rows of one shape, number of passages and mean length."""
-    setting = Setting(folder, load_checkpoint(folder), str(choose_device(options.device)))
-    draw = make_draw(setting.checkpoint.tokenizer, passages, tokens)
+    draw = make_draw(setting.tokenizer, passages, tokens)
     # Words of the vocabulary are one token each, so every draw has as many.
     in_all = sum(len(text.split()) + QUERY_WORDS + CONTROL_TOKENS for text in draw()[1])
     runners = load_all(setting, options.dtype, draw, in_all)
     rows = race(runners, draw, options.repeats, {"shape": shape, "passages": passages, "tokens": tokens})
-    memory = measure_memory(folder, passages, tokens, options) if options.memory else {}
+    memory = measure_memory(setting, passages, tokens, options) if options.memory else {}
     for row in rows:
         of_default = "official" if row["contender"].startswith("official") and "default" in row["contender"] else ""
         row["peak memory, MB"] = memory.get(of_default or row["contender"])
@@ -301,31 +307,33 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
     parser.add_argument("--memory", action="store_true", help="measure each contender's peak memory too")
-    parser.add_argument("--one", nargs=2, metavar=("CONTENDER", "FOLDER"), help="only print its peak memory")
+    parser.add_argument("--result", default="speed", help="name of the files in results/")
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)  # in the process whose memory is measured
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if options.one:
-        name, folder = options.one[0], Path(options.one[1])
-        setting = Setting(folder, load_checkpoint(folder), str(choose_device(options.device)))
+        name, folder, peer, max_length = options.one
+        tokenizer = AutoTokenizer.from_pretrained(peer)
+        setting = Setting(Path(folder), Path(peer), tokenizer, int(max_length), options.device)
         print(peak_memory(setting, options.dtype, name, options.passages[0], options.tokens[0]))
         return
     rows = []
     with tempfile.TemporaryDirectory() as made:
         for shape in options.shape:
-            folder = make_shape(shape, Path(made))
+            setting = make_setting(shape, Path(made), options.device)
             for passages, tokens in product(options.passages, options.tokens):
-                rows += measure(shape, passages, tokens, folder, options)
+                rows += measure(shape, passages, tokens, setting, options)
     show(rows)
     peers = {name: version(name) for name in ("sentence-transformers",) if find_spec(name.replace("-", "_"))}
     settings = {"repeats": options.repeats, "peers": peers, "official batch sizes": OFFICIAL_BATCH_SIZES}
-    write_result("speed", {**settings, "contenders": rows})
+    write_result(options.result, {**settings, "contenders": rows})
     groups: dict[str, dict[str, float]] = {}
     for row in rows:
         case = f"{row['shape']}\n{row['passages']} × {row['tokens']}"
         name = row["contender"].split(" (")[0].replace(f", batch {OFFICIAL_BATCH_SIZE}", ", default")
         groups.setdefault(case, {})[name] = row["passages"] / row["median"]
-    save_bars("speed", groups, "passages a second")
+    save_bars(options.result, groups, "passages a second")
 
 
 if __name__ == "__main__":

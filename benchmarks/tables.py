@@ -21,6 +21,7 @@ PAGES = (
     ROOT / "README.md",
     ROOT / "gliclass_rerank" / "embedded" / "MODEL_CARD.md",
     ROOT / "docs" / "serving.md",
+    ROOT / "docs" / "speed.md",
     ROOT / "docs" / "training.md",
 )
 _SETS = {
@@ -147,6 +148,85 @@ def speed() -> str:
     return as_markdown(["", "seconds", "passages a second"], rows)
 
 
+def shapes() -> str:
+    """Seconds of each checkpoint shape at dtype auto, here bf16."""
+    return raced("bfloat16", ("CrossEncoder, float32", "CrossEncoder, bfloat16"))
+
+
+def shapes_in_fp32() -> str:
+    """Seconds of each checkpoint shape in fp32."""
+    return raced("float32", ("CrossEncoder, float32",))
+
+
+def raced(dtype: str, others: Sequence[str]) -> str:
+    """This engine in a dtype beside the official pipeline and others, with how many times as long they take."""
+    rows = []
+    for shape, seconds in seconds_by_shape().items():
+        own, floor = (time_of(seconds, f"{name}, {dtype}") for name in ("this engine", "matrix products alone"))
+        slower = [time_of(seconds, "official", mark) for mark in ("default", "best")]
+        slower += [time_of(seconds, name) for name in others]
+        rows.append([shape, f"{own:.2f}", f"{floor / own:.0%}", *(f"{s:.2f} ({s / own:.1f}×)" for s in slower)])
+    official = ("official, default", "official, best batch size")
+    return as_markdown(["", f"this engine, {dtype}", "of it matrix products", *official, *others], rows)
+
+
+def time_of(seconds: dict[str, float], begin: str, mark: str = "") -> float:
+    """The time of the contender whose name begins so and has the mark."""
+    return next(value for name, value in seconds.items() if name.startswith(begin) and mark in name)
+
+
+def seconds_by_shape() -> dict[str, dict[str, float]]:
+    """Medians of the speed benchmark by shape and contender."""
+    found: dict[str, dict[str, float]] = {}
+    for row in read("speed")["contenders"]:
+        found.setdefault(row["shape"], {})[row["contender"]] = row["median"]
+    return found
+
+
+def memory() -> str:
+    """MB that a process takes at most."""
+    found: dict[str, dict[str, int]] = {}
+    for row in read("speed")["contenders"]:
+        if row["peak memory, MB"]:
+            found.setdefault(row["shape"], {})[row["contender"].split(" (")[0]] = row["peak memory, MB"]
+    names = list(next(iter(found.values())))
+    return as_markdown(["", *names], [[shape, *(own[name] for name in names)] for shape, own in found.items()])
+
+
+def scaling() -> str:
+    """What more passages, known passages and the first call cost."""
+    return as_markdown(["", "ratio"], [[name, f"{ratio:.3f}"] for name, ratio in read("scaling")["ratios"].items()])
+
+
+def precision() -> str:
+    """nDCG@10 and seconds in fp32 and bf16."""
+    return precise("precision")
+
+
+def precision_others() -> str:
+    """The same of int8 and ONNX Runtime beside them."""
+    return precise("precision_others")
+
+
+def precise(result: str) -> str:
+    """nDCG@10 and seconds of what is in a result."""
+    record = read(result)
+    names = [time["contender"] for time in record["seconds"]]
+    rows = [[row["collection"], *(f"{row[name]:.4f}" for name in names)] for row in record["collections"]]
+    rows.append(["**mean**", *(f"{mean(row[name] for row in record['collections']):.4f}" for name in names)])
+    rows.append(["seconds, 100 passages", *(f"{time['median']:.2f}" for time in record["seconds"])])
+    return as_markdown(["nDCG@10", *names], rows)
+
+
+def rates_of(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
+    """Examples a second by contender and number of labels, averaged over the texts' lengths."""
+    rates: dict[str, dict[int, float]] = {}
+    for name, count in dict.fromkeys((row["contender"], row["labels"]) for row in rows):
+        own = [1 / row["median"] for row in rows if (row["contender"], row["labels"]) == (name, count)]
+        rates.setdefault(name, {})[count] = mean(own)
+    return rates
+
+
 def load() -> str:
     """What the server costs beside the scorer alone."""
     record = read("load")
@@ -217,6 +297,12 @@ TABLES: dict[str, Callable[[], str]] = {
         knowledge,
         windows,
         speed,
+        shapes,
+        shapes_in_fp32,
+        memory,
+        scaling,
+        precision,
+        precision_others,
         load,
         faults,
         bulk,

@@ -10,9 +10,10 @@ import pytest
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.checkpoint import EMBEDDED
+from gliclass_rerank.evaluation import evaluate, read_collection
 from gliclass_rerank.keyword_index import KeywordIndex
 from tests.random_checkpoints import OfficialPipeline
-from tests.written_corpus import IDS, TEXTS, qrels, rows
+from tests.written_corpus import CORPUS, IDS, TEXTS, qrels, rows
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,6 +29,16 @@ def test_the_first_hit_is_the_expected_passage_for_nine_of_ten_questions(embedde
 
 def test_the_test_questions_are_every_seventh_of_those_written_before_any_model_saw_them() -> None:
     assert list(qrels("test").items()) == list(qrels("all").items())[6::7]
+
+
+@pytest.mark.slow
+def test_bf16_ranks_the_written_corpus_as_well_as_fp32(embedded: GLiClassReranker) -> None:
+    bf16 = GLiClassReranker.from_pretrained(device="cpu", dtype="bfloat16")
+    for split in ("all", "hard"):
+        collection = read_collection(CORPUS, split)
+        in_fp32, in_bf16 = (evaluate(collection, r.score).reranked["nDCG@10"].mean for r in (embedded, bf16))
+        one = 0.4 / len(collection.queries)  # what it costs if the first hit of one question becomes its second
+        assert in_bf16 == pytest.approx(in_fp32, abs=one), split
 
 
 def test_the_official_library_gives_the_embedded_model_the_same_scores(embedded: GLiClassReranker) -> None:

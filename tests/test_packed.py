@@ -61,8 +61,8 @@ def test_a_window_that_sees_nothing_is_not_packed(checkpoint_folder: Callable[..
 
 
 def test_rows_are_rounded_up_to_few_lengths() -> None:
-    lengths = range(1, 1025)
-    assert len({round_up(length) for length in lengths}) < 100
+    lengths = range(1, 1537)  # of a batch on a CPU
+    assert len({round_up(length) for length in lengths}) < 120
     assert all(length <= round_up(length) <= max(length + 7, 1.04 * length) for length in lengths)
 
 

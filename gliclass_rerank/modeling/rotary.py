@@ -1,8 +1,7 @@
 """ModernBERT over packed sequences.
 
 Warner et al., Smarter, Better, Faster, Longer (2024): rotary positions, and two of three layers
-see a window only. Queries and keys are rotated together, in fp32, from where the projection left
-them.
+see a window only. Queries and keys are rotated together, from where the projection left them.
 """
 
 from __future__ import annotations
@@ -32,7 +31,8 @@ def encode_modernbert(
     """
     hidden: Tensor = encoder.embeddings(**inputs)[0]
     kinds = {block.attention_type for block in encoder.layers}
-    angles = {kind: _angles(*encoder.rotary_emb(hidden.float(), positions, kind)) for kind in kinds}
+    # The angles are computed in fp32; only their cosines and sines are rounded.
+    angles = {kind: _angles(*encoder.rotary_emb(hidden.float(), positions, kind), hidden.dtype) for kind in kinds}
     reach = encoder.config.sliding_window  # to either side
     window = Window(lengths, reach, hidden) if reach + 1 < max(lengths) else None
     layers = list(encoder.layers)
@@ -53,14 +53,13 @@ def encode_modernbert(
     return last
 
 
-def _angles(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+def _angles(cos: Tensor, sin: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosines and sines (tokens, 1, 1, size), the sines signed for ``_rotate``."""
     half = sin.shape[-1] // 2
     sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
-    return cos[0, :, None, None], sin[0, :, None, None]
+    return cos[0, :, None, None].to(dtype), sin[0, :, None, None].to(dtype)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair of features (i, i + size / 2) of (tokens, 2, heads, size) by its angle, in fp32."""
-    full = x.float()
-    return torch.addcmul(full * cos, full.roll(x.shape[-1] // 2, -1), sin).to(x.dtype)
+    """Turn each pair of features (i, i + size / 2) of (tokens, 2, heads, size) by its angle."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
