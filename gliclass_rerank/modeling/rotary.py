@@ -32,7 +32,8 @@ def encode_modernbert(
     hidden: Tensor = encoder.embeddings(**inputs)[0]
     kinds = {block.attention_type for block in encoder.layers}
     # The angles are computed in fp32; only their cosines and sines are rounded.
-    angles = {kind: _angles(*encoder.rotary_emb(hidden.float(), positions, kind), hidden.dtype) for kind in kinds}
+    turns = {kind: encoder.rotary_emb(hidden.float(), positions, kind) for kind in kinds}
+    angles = {kind: _angles(cos, sin, hidden.dtype) for kind, (cos, sin) in turns.items()}
     reach = encoder.config.sliding_window  # to either side
     window = Window(lengths, reach, hidden) if reach + 1 < max(lengths) else None
     layers = list(encoder.layers)
