@@ -18,6 +18,7 @@ import random
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -30,7 +31,6 @@ from benchmarks.plots import save_lines
 from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
 from benchmarks.speed import Draw, Score, auto_dtype, cross_encoder, race, whole_words, write_cross_encoder
-from benchmarks.tables import rates_of
 from gliclass_rerank.checkpoint import load_checkpoint
 from gliclass_rerank.scorer import GLiClassScorer, choose_device
 
@@ -89,6 +89,15 @@ def make_draw(words: list[str], tokens: int, labels: int) -> Draw:
         return " ".join(rng.choices(words, k=tokens)), [" ".join(pair) for pair in pairs]
 
     return draw
+
+
+def rates_of(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
+    """Examples a second by contender and number of labels, averaged over the texts' lengths."""
+    rates: dict[str, dict[int, float]] = {}
+    for name, count in dict.fromkeys((row["contender"], row["labels"]) for row in rows):
+        own = [1 / row["median"] for row in rows if (row["contender"], row["labels"]) == (name, count)]
+        rates.setdefault(name, {})[count] = mean(own)
+    return rates
 
 
 def show(rates: dict[str, dict[int, float]]) -> None:

@@ -48,7 +48,7 @@ from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.checkpoint import load_checkpoint
 from gliclass_rerank.modeling.linear import prepack_linears
 from gliclass_rerank.progress import progress
-from gliclass_rerank.scorer import choose_device, choose_dtype
+from gliclass_rerank.scorer import TOKEN_BUDGETS, choose_device, choose_dtype
 from gliclass_rerank.validation import Dtype
 
 SEED = 0
@@ -57,7 +57,7 @@ OFFICIAL_BATCH_SIZE = 8  # the default
 OFFICIAL_BATCH_SIZES = (1, 2, 8, 32, 128)
 FEW = 16  # passages, to warm a contender up, and on a CPU to find the best batch size
 CONTROL_TOKENS = 4  # of a sequence, beside the words of query and passage
-CHUNK = 1536  # tokens of a matrix product of the floor, as of this engine's batches on a CPU
+CHUNK = TOKEN_BUDGETS["cpu"]  # tokens of a matrix product of the floor
 FLOOR = "matrix products alone"
 
 Score = Callable[[str, list[str]], Sequence[float]]  # query and passages to one score for each passage
@@ -117,11 +117,10 @@ def cross_encoder(folder: Path, device: str, max_length: int, dtype: Dtype) -> S
     return score
 
 
-def matrix_products(setting: Setting, dtype: Dtype, tokens: int) -> Score:
-    """The products of the encoder's layers over so many tokens, and nothing else, as fast as they are known to be."""
-    encoder = load_checkpoint(setting.folder).network.encoder_model
+def matrix_products(encoder: torch.nn.Module, device: str, dtype: Dtype, tokens: int) -> Score:
+    """The products of an encoder's layers over so many tokens, and nothing else, as fast as they are known to be."""
     linears = [m for name, m in encoder.named_modules() if isinstance(m, torch.nn.Linear) and "pooler" not in name]
-    chosen, device = getattr(torch, dtype), setting.device
+    chosen = getattr(torch, dtype)
     products = torch.nn.ModuleList()
     for linear in linears:
         product = torch.nn.Linear(linear.in_features, linear.out_features, bias=False)
@@ -166,8 +165,9 @@ def contenders(setting: Setting, dtypes: Sequence[Dtype]) -> dict[str, Callable[
 def load_all(setting: Setting, dtypes: Sequence[Dtype], draw: Draw, tokens: int) -> dict[str, Score]:
     """All contenders, with the official pipeline at its best batch size too, and the floor; a call has ``tokens``."""
     found = {name: make() for name, make in contenders(setting, dtypes).items() if name != "official"}
+    encoder = load_checkpoint(setting.folder).network.encoder_model
     for dtype in dict.fromkeys([*dtypes, auto_dtype(setting.device)]):
-        found[f"{FLOOR}, {dtype}"] = matrix_products(setting, dtype, tokens)
+        found[f"{FLOOR}, {dtype}"] = matrix_products(encoder, setting.device, dtype, tokens)
     official = official_pipeline(setting)
     query, passages = draw()
     best = best_batch_size(official, query, passages if setting.device.startswith("cuda") else passages[:FEW])

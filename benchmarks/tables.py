@@ -161,7 +161,7 @@ def shapes_in_fp32() -> str:
 def raced(dtype: str, others: Sequence[str]) -> str:
     """This engine in a dtype beside the official pipeline and others, with how many times as long they take."""
     rows = []
-    for shape, seconds in seconds_by_shape().items():
+    for shape, seconds in raced_by_shape("median").items():
         own, floor = (time_of(seconds, f"{name}, {dtype}") for name in ("this engine", "matrix products alone"))
         slower = [time_of(seconds, "official", mark) for mark in ("default", "best")]
         slower += [time_of(seconds, name) for name in others]
@@ -175,22 +175,20 @@ def time_of(seconds: dict[str, float], begin: str, mark: str = "") -> float:
     return next(value for name, value in seconds.items() if name.startswith(begin) and mark in name)
 
 
-def seconds_by_shape() -> dict[str, dict[str, float]]:
-    """Medians of the speed benchmark by shape and contender."""
-    found: dict[str, dict[str, float]] = {}
+def raced_by_shape(value: str) -> dict[str, dict[str, Any]]:
+    """A value of the speed benchmark's rows, where they have it, by shape and contender."""
+    found: dict[str, dict[str, Any]] = {}
     for row in read("speed")["contenders"]:
-        found.setdefault(row["shape"], {})[row["contender"]] = row["median"]
+        if row[value] is not None:
+            found.setdefault(row["shape"], {})[row["contender"]] = row[value]
     return found
 
 
 def memory() -> str:
     """MB that a process takes at most."""
-    found: dict[str, dict[str, int]] = {}
-    for row in read("speed")["contenders"]:
-        if row["peak memory, MB"]:
-            found.setdefault(row["shape"], {})[row["contender"].split(" (")[0]] = row["peak memory, MB"]
-    names = list(next(iter(found.values())))
-    return as_markdown(["", *names], [[shape, *(own[name] for name in names)] for shape, own in found.items()])
+    found = raced_by_shape("peak memory, MB")
+    names = [name.split(" (")[0] for name in next(iter(found.values()))]
+    return as_markdown(["", *names], [[shape, *own.values()] for shape, own in found.items()])
 
 
 def scaling() -> str:
@@ -216,15 +214,6 @@ def precise(result: str) -> str:
     rows.append(["**mean**", *(f"{mean(row[name] for row in record['collections']):.4f}" for name in names)])
     rows.append(["seconds, 100 passages", *(f"{time['median']:.2f}" for time in record["seconds"])])
     return as_markdown(["nDCG@10", *names], rows)
-
-
-def rates_of(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
-    """Examples a second by contender and number of labels, averaged over the texts' lengths."""
-    rates: dict[str, dict[int, float]] = {}
-    for name, count in dict.fromkeys((row["contender"], row["labels"]) for row in rows):
-        own = [1 / row["median"] for row in rows if (row["contender"], row["labels"]) == (name, count)]
-        rates.setdefault(name, {})[count] = mean(own)
-    return rates
 
 
 def load() -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 # Tokens computed together, padding included. A CPU is fastest with little at a time.
-_TOKEN_BUDGETS = {"cpu": 1536, "mps": 8192, "cuda": 32768}
+TOKEN_BUDGETS = {"cpu": 1536, "mps": 8192, "cuda": 32768}
 
 
 class GLiClassScorer:
@@ -70,7 +70,7 @@ class GLiClassScorer:
             prepack_linears(self._network)
         # Elsewhere sequences are padded: no packed attention has been measured there.
         self._packs = self.device.type == "cpu" and network.can_pack
-        self._token_budget = _TOKEN_BUDGETS[self.device.type] if token_budget is None else token_budget
+        self._token_budget = TOKEN_BUDGETS[self.device.type] if token_budget is None else token_budget
         self._lock = threading.Lock()
         self._process = os.getpid()
 
