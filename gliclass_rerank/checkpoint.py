@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto import CONFIG_MAPPING
 
@@ -267,10 +269,26 @@ def _load_network(folder: Path, config: GLiClassConfig) -> GLiClassNetwork:
     layers = getattr(skeleton.encoder_model.config, "num_hidden_layers", 0)
     if not -1 <= config.encoder_layer_id <= layers:
         raise CheckpointError(f"config.json has encoder_layer_id {config.encoder_layer_id}, expected -1 to {layers}.")
-    with torch.random.fork_rng(devices=[]):  # building draws random weights; the user's generator stays as it is
+    with _Unfilled():
         network = GLiClassNetwork(config).float()  # the user's default dtype may be another
-    network.load_state_dict({k: v.float() for k, v in found.items()})
+    # Copied, since what was read is the file itself: a model in memory must not change with its folder.
+    network.load_state_dict({k: v.to(torch.float32, copy=True) for k, v in found.items()}, assign=True)
     return network.eval()
+
+
+class _Unfilled(TorchFunctionMode):
+    """Weights made inside have no memory and draw no random numbers; most of loading went into these.
+
+    Unlike on ``torch.device("meta")``, what a constructor computes (angles of positions) is there.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty:  # which torch.nn makes weights with
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
 
 
 def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
