@@ -284,7 +284,7 @@ class _Unfilled(TorchFunctionMode):
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    ) -> object:
         kwargs = dict(kwargs or {})
         if func is torch.empty:  # which torch.nn makes weights with
             kwargs["device"] = "meta"
