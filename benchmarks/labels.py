@@ -139,9 +139,11 @@ def main() -> None:
             for tokens in options.tokens:
                 case = {"labels": count, "tokens": tokens}
                 rows += race(runners, make_draw(words, tokens, count), options.repeats, case)
-    show(rates_of(rows))
-    write_result("labels", {"repeats": options.repeats, "max_length": MAX_LENGTH, "rows": rows})
-    save_lines("labels", rates_of(rows), "examples a second", "labels")
+    rates = rates_of(rows)
+    show(rates)
+    record = {"repeats": options.repeats, "max_length": MAX_LENGTH, "examples a second": rates, "rows": rows}
+    write_result("labels", record)
+    save_lines("labels", rates, "examples a second", "labels")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scaling [--model FOLDER] [--repeats 5]
 
-- Time of 1,000 passages against 100, and of a second call over the same passages with a new query: how much
-  of it lies outside the forward passes (reading, checking, sorting).
+- Time of 1,000 passages against 100, and of a second call over the same passages with a new query: against the
+  first one, and how much of it lies outside the forward passes (reading, checking, sorting).
 - Peak memory of a process that ranks 10,000 passages, against 1,000.
 - ``gliclass-rerank rank`` over 10 passages, against ``import torch`` and of transformers' BertModel alone.
 
@@ -63,13 +63,15 @@ def measure_time(model: str | None, repeats: int) -> dict[str, float]:
     tokenizer = load_checkpoint(model).tokenizer
     few, many = make_draw(tokenizer, 100, TOKENS), make_draw(tokenizer, 1000, TOKENS)
     reranker.rank(*few())
-    times: dict[str, list[float]] = {"100 passages": [], "1,000 passages": [], "outside the forward, seen before": []}
+    times: dict[str, list[float]] = {
+        name: [] for name in ("100 passages", "1,000 passages", "100 seen before", "outside the forward, seen before")
+    }
     for _ in progress(range(repeats), "time"):
-        for name, draw in (("100 passages", few), ("1,000 passages", many)):
-            times[name].append(clock_forward(reranker, *draw())[0])
-        _, passages = few()
-        reranker.rank("what was it", passages)
-        whole, inside = clock_forward(reranker, "and something else", passages)
+        times["1,000 passages"].append(clock_forward(reranker, *many())[0])
+        query, passages = few()
+        times["100 passages"].append(clock_forward(reranker, query, passages)[0])
+        whole, inside = clock_forward(reranker, few()[0], passages)
+        times["100 seen before"].append(whole)
         times["outside the forward, seen before"].append((whole - inside) / whole)
     return {name: round(median(values), 4) for name, values in times.items()}
 
@@ -115,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     time, start = measure_time(options.model, options.repeats), cold_start(options.model, options.repeats)
     ratios = {
         "time of 1,000 passages / of 100": time["1,000 passages"] / time["100 passages"],
+        "time of passages seen before / of fresh ones": time["100 seen before"] / time["100 passages"],
         "share outside the forward, passages seen before": time["outside the forward, seen before"],
         "peak memory of 10,000 passages / of 1,000": memory[10_000] / memory[1000],
         "command line / imports alone": start["gliclass-rerank rank"] / start["imports alone"],

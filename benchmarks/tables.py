@@ -178,9 +178,10 @@ def time_of(seconds: dict[str, float], begin: str, mark: str = "") -> float:
 def raced_by_shape(value: str) -> dict[str, dict[str, Any]]:
     """A value of the speed benchmark's rows, where they have it, by shape and contender."""
     found: dict[str, dict[str, Any]] = {}
-    for row in read("speed")["contenders"]:
+    for row in read("speed")["contenders"] + read("speed_large")["contenders"]:
         if row[value] is not None:
-            found.setdefault(row["shape"], {})[row["contender"]] = row[value]
+            shape = row["shape"] if row["passages"] == 100 else f"{row['shape']}, {row['passages']} passages"
+            found.setdefault(shape, {})[row["contender"]] = row[value]
     return found
 
 
@@ -189,6 +190,25 @@ def memory() -> str:
     found = raced_by_shape("peak memory, MB")
     names = [name.split(" (")[0] for name in next(iter(found.values()))]
     return as_markdown(["", *names], [[shape, *own.values()] for shape, own in found.items()])
+
+
+def several_queries() -> str:
+    """How many times as long as one query several take."""
+    found: dict[str, dict[str, str]] = {}
+    for row in read("multi_query")["ways"]:
+        count, way = row["contender"].split(", ")
+        name = f"{way}, {row['words']} tokens each"
+        if count != "1":
+            found.setdefault(name, {})[f"{count} queries"] = f"{row['times one query']:.2f}"
+    return as_markdown(["", *next(iter(found.values()))], [[name, *times.values()] for name, times in found.items()])
+
+
+def labels() -> str:
+    """Examples a second at several numbers of labels."""
+    rates = read("labels")["examples a second"]
+    counts = next(iter(rates.values()))
+    header = ["", *(f"{count} label{'s' * (count != '1')}" for count in counts)]
+    return as_markdown(header, [[name, *(f"{rate:.2f}" for rate in own.values())] for name, own in rates.items()])
 
 
 def scaling() -> str:
@@ -289,6 +309,8 @@ TABLES: dict[str, Callable[[], str]] = {
         shapes,
         shapes_in_fp32,
         memory,
+        several_queries,
+        labels,
         scaling,
         precision,
         precision_others,

@@ -29,6 +29,12 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"layer_wise": True, "encoder_layer_id": 1},
     {"layer_wise": True, "encoder_layer_id": 2},
     {"pooling_strategy": "pass", "scorer_type": "cross-attn", "prompt_first": False},
+    {"pooling_strategy": "first"},
+    {"pooling_strategy": "first", "layer_wise": True, "encoder_layer_id": 0, "embed_class_token": False},
+    {"pooling_strategy": "first", "layer_wise": True, "encoder_layer_id": 1},
+    {"pooling_strategy": "first", "extract_text_features": True, "class_token_pooling": "average"},
+    {"pooling_strategy": "first", "embed_class_token": False, "prompt_first": False},
+    {"pooling_strategy": "first", "use_lstm": True},
 )
 
 
@@ -47,6 +53,22 @@ def test_packed_logits_are_those_of_padded_sequences(
     assert checkpoint.network.can_pack
     assert padded.std() > 0.01
     torch.testing.assert_close(packed, padded, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "rest"), [("modernbert", "layers.1.mlp"), ("deberta-v2", "encoder.layer.1.output")]
+)
+def test_the_last_layer_is_finished_for_the_tokens_that_the_head_reads(
+    encoder: str, rest: str, checkpoint_folder: Callable[..., Path]
+) -> None:
+    network = load_checkpoint(checkpoint_folder(encoder, pooling_strategy="first", scorer_type="mlp")).network
+    rows = []
+    network.encoder_model.get_submodule(rest).register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    label, lengths = network.config.class_token_index, [100, 60]
+    ids = torch.full((sum(lengths),), 7)
+    ids[[1, 4, 103]] = label
+    network.score_packed(ids, lengths, 2)
+    assert rows == [round_up(5)]  # the first token of each sequence, and the labels
 
 
 def test_an_encoder_with_an_attention_of_its_own_is_not_packed(checkpoint_folder: Callable[..., Path]) -> None:

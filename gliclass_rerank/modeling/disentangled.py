@@ -18,7 +18,7 @@ from gliclass_rerank.modeling.attention import Encoder
 
 
 def encode_deberta(
-    encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int
+    encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int, wanted: Tensor
 ) -> Tensor:
     """Run DeBERTa on packed sequences.
 
@@ -28,21 +28,24 @@ def encode_deberta(
         positions: (1, tokens) of each token in its sequence.
         lengths: See ``encode_packed``.
         layer: See ``encode_packed``.
+        wanted: See ``encode_packed``.
 
     Returns:
         See ``encode_packed``.
     """
-    hidden = encoder.embeddings(**inputs, position_ids=positions)
+    hidden: Tensor = encoder.embeddings(**inputs, position_ids=positions)[0]
     layers = list(encoder.encoder.layer)
     embedded = encoder.encoder.get_rel_embedding()
     rows = _rows_by_distance(layers[0].attention.self, max(lengths), hidden.device)
-    for block in layers if layer == -1 else layers[:layer]:
+    run = layers if layer == -1 else layers[:layer]
+    for block in run:
         attention = block.attention
-        attended = _attend(attention.self, hidden[0], embedded, rows, lengths)
-        attended = attention.output(attended[None], hidden)
+        attended = _attend(attention.self, hidden, embedded, rows, lengths)
+        if block is run[-1]:
+            hidden, attended = hidden[wanted], attended[wanted]
+        attended = attention.output(attended, hidden)
         hidden = block.output(block.intermediate(attended), attended)
-    found: Tensor = hidden[0]
-    return found
+    return hidden if run else hidden[wanted]
 
 
 def _rows_by_distance(attention: Encoder, longest: int, device: torch.device) -> Tensor:

@@ -90,9 +90,23 @@ class GLiClassNetwork(nn.Module):
         inputs = {"input_ids": input_ids[None]}
         if self.config.use_segment_embeddings:
             inputs = {"inputs_embeds": self._with_segments(ids)[mask][None]}
-        tokens = encode_packed(self.encoder_model, inputs, lengths, self.config.encoder_layer_id)
-        padded = pad_sequence(list(torch.split(tokens.float(), list(lengths))), batch_first=True)
-        return self._score(padded, ids, mask.long(), num_labels)
+        read = self._tokens_read(ids, mask, num_labels)
+        wanted = read[mask].nonzero()[:, 0]
+        found = encode_packed(self.encoder_model, inputs, lengths, self.config.encoder_layer_id, wanted)
+        tokens = found.new_zeros(*ids.shape, found.shape[-1], dtype=torch.float32)
+        tokens[read] = found.float()
+        return self._score(tokens, ids, mask.long(), num_labels)
+
+    def _tokens_read(self, input_ids: Tensor, mask: Tensor, num_labels: int) -> Tensor:
+        """(batch, length), true where the head reads a token's vector; ``mask`` is true for tokens."""
+        if self.config.pooling_strategy != "first" or self.config.use_lstm:
+            return mask
+        read = self._label_members(input_ids, mask, num_labels).any(1)
+        if self.config.extract_text_features:
+            first = (~self._from_text_token(input_ids)).sum(1, keepdim=True)
+        else:
+            first = torch.zeros_like(input_ids[:, :1])
+        return read.scatter(1, first, torch.ones_like(first, dtype=torch.bool)) & mask
 
     def _score(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
         labels, label_mask = self.label_vectors(tokens, input_ids, attention_mask, num_labels)
@@ -128,11 +142,18 @@ class GLiClassNetwork(nn.Module):
         self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int
     ) -> tuple[Tensor, Tensor]:
         """Vectors (batch, labels, hidden) of the labels, before they are projected, and which exist (batch, labels)."""
+        weights = self._label_members(input_ids, attention_mask.bool(), num_labels).to(tokens.dtype)
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
+        counts = (input_ids == self.config.class_token_index).sum(1, keepdim=True)
+        return weights @ tokens, torch.arange(num_labels, device=tokens.device) < counts
+
+    def _label_members(self, input_ids: Tensor, mask: Tensor, num_labels: int) -> Tensor:
+        """(batch, labels, length), true for the tokens whose mean is the label's vector."""
         is_label = input_ids == self.config.class_token_index
-        number = torch.arange(1, num_labels + 1, device=tokens.device)[None, :, None]
-        member = is_label.cumsum(1).unsqueeze(1) == number  # (batch, labels, length): the label's span
+        number = torch.arange(1, num_labels + 1, device=input_ids.device)[None, :, None]
+        member = is_label.cumsum(1).unsqueeze(1) == number  # the label's span
         if self.config.class_token_pooling == "average":
-            member = member & attention_mask.bool().unsqueeze(1)
+            member = member & mask.unsqueeze(1)
             if self.config.extract_text_features:
                 member = member & ~self._from_text_token(input_ids).unsqueeze(1)
             if not self.config.embed_class_token:
@@ -141,9 +162,7 @@ class GLiClassNetwork(nn.Module):
             member = member & is_label.unsqueeze(1)
             if not self.config.embed_class_token:
                 member = nn.functional.pad(member, (1, -1))  # the token behind the label token
-        weights = member.to(tokens.dtype)
-        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
-        return weights @ tokens, is_label.sum(1, keepdim=True) >= number[..., 0]
+        return member
 
     def _text_vectors(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """The pooled text (batch, hidden) or its tokens (batch, length, hidden); its mask (batch, length)."""

@@ -22,7 +22,9 @@ def can_pack(encoder: Encoder) -> bool:
     return bool(encoder.config._attn_implementation == PACKED_ATTENTION)
 
 
-def encode_packed(encoder: Encoder, inputs: dict[str, Tensor], lengths: Sequence[int], layer: int) -> Tensor:
+def encode_packed(
+    encoder: Encoder, inputs: dict[str, Tensor], lengths: Sequence[int], layer: int, wanted: Tensor
+) -> Tensor:
     """Run an encoder on sequences that follow one another.
 
     Args:
@@ -30,9 +32,11 @@ def encode_packed(encoder: Encoder, inputs: dict[str, Tensor], lengths: Sequence
         inputs: ``input_ids`` (1, tokens) or ``inputs_embeds`` (1, tokens, hidden).
         lengths: Tokens of each sequence.
         layer: Index of the hidden states that are wanted; -1 for the last.
+        wanted: (wanted) indices of the tokens whose vectors are; others are left out of what the last layer
+            computes after its attention.
 
     Returns:
-        (tokens, hidden) token vectors.
+        (wanted, hidden) token vectors.
     """
     tokens = sum(lengths)
     rest = round_up(tokens) - tokens  # these see nothing and are seen by none
@@ -40,8 +44,9 @@ def encode_packed(encoder: Encoder, inputs: dict[str, Tensor], lengths: Sequence
     [device] = {x.device for x in inputs.values()}
     counted = [torch.arange(length) for length in lengths]
     positions = torch.cat([*counted, torch.zeros(rest, dtype=torch.long)]).to(device)[None]
-    found = _encode(encoder, inputs, positions, lengths, layer)
-    return found[:tokens]
+    rows = nn.functional.pad(wanted, (0, round_up(len(wanted)) - len(wanted)))
+    found = _encode(encoder, inputs, positions, lengths, layer, rows)
+    return found[: len(wanted)]
 
 
 def round_up(tokens: int) -> int:
@@ -51,15 +56,15 @@ def round_up(tokens: int) -> int:
 
 
 def _encode(
-    encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int
+    encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int, wanted: Tensor
 ) -> Tensor:
     kind = encoder.config.model_type
     if kind == "deberta-v2":
-        return encode_deberta(encoder, inputs, positions, lengths, layer)
+        return encode_deberta(encoder, inputs, positions, lengths, layer, wanted)
     if kind == "modernbert":
-        return encode_modernbert(encoder, inputs, positions, lengths, layer)
+        return encode_modernbert(encoder, inputs, positions, lengths, layer, wanted)
     if kind in OFFSET_POSITIONS:
         positions = positions + encoder.config.pad_token_id + 1
     output = encoder(**inputs, position_ids=positions, lengths=lengths, output_hidden_states=layer != -1)
     found: Tensor = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
-    return found[0]
+    return found[0, wanted]

@@ -15,7 +15,7 @@ from gliclass_rerank.modeling.attention import Encoder, Window, packed_attention
 
 
 def encode_modernbert(
-    encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int
+    encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int, wanted: Tensor
 ) -> Tensor:
     """Run ModernBERT on packed sequences.
 
@@ -25,6 +25,7 @@ def encode_modernbert(
         positions: (1, tokens) of each token in its sequence.
         lengths: See ``encode_packed``.
         layer: See ``encode_packed``.
+        wanted: See ``encode_packed``.
 
     Returns:
         See ``encode_packed``.
@@ -37,7 +38,8 @@ def encode_modernbert(
     reach = encoder.config.sliding_window  # to either side
     window = Window(lengths, reach, hidden) if reach + 1 < max(lengths) else None
     layers = list(encoder.layers)
-    for block in layers if layer == -1 else layers[:layer]:
+    run = layers if layer == -1 else layers[:layer]
+    for block in run:
         attention = block.attn
         projected = attention.Wqkv(block.attn_norm(hidden)).view(len(hidden), 3, -1, attention.head_dim)
         rotated = _rotate(projected[:, :2], *angles[block.attention_type])
@@ -47,8 +49,13 @@ def encode_modernbert(
             attended = window.attend(query, key, value, scaling)
         else:
             attended = packed_attention(query, key, value, lengths, scaling)
-        hidden = hidden + attention.Wo(attended.reshape(len(hidden), -1))
+        attended = attended.reshape(len(hidden), -1)
+        if block is run[-1]:
+            hidden, attended = hidden[wanted], attended[wanted]
+        hidden = hidden + attention.Wo(attended)
         hidden = hidden + block.mlp(block.mlp_norm(hidden))
+    if not run:
+        hidden = hidden[wanted]
     # As transformers has it, the last hidden states are the normalised ones.
     last: Tensor = encoder.final_norm(hidden) if layer in (-1, len(layers)) else hidden
     return last
