@@ -96,7 +96,7 @@ def rates_of(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
     rates: dict[str, dict[int, float]] = {}
     for name, count in dict.fromkeys((row["contender"], row["labels"]) for row in rows):
         own = [1 / row["median"] for row in rows if (row["contender"], row["labels"]) == (name, count)]
-        rates.setdefault(name, {})[count] = mean(own)
+        rates.setdefault(name, {})[count] = round(mean(own), 4)
     return rates
 
 

@@ -8,7 +8,8 @@ one process, in another order each time, on the same fresh passages: random word
 tokenizer's vocabulary, from half to one and a half times the mean length. The cross-encoder (if
 sentence-transformers is installed) has the same encoder with random weights, as have the shapes of
 published checkpoints for every contender. The floor is the time of the encoder's matrix products
-alone, without padding and attention, measured among the contenders. Every contender is used as it
+alone, of all layers and tokens without padding, and without attention, measured among the contenders; this engine
+leaves those of the last layer out that no head reads. Every contender is used as it
 comes, but for the limit of tokens, which is the same for all, and the official pipeline's second
 try at its best batch size. With --memory each contender is loaded once more, in a process of its own, to see what
 memory it takes at most. Prints a table and writes results/speed.json and .png, or what --result names.

@@ -270,14 +270,15 @@ def _load_network(folder: Path, config: GLiClassConfig) -> GLiClassNetwork:
     if not -1 <= config.encoder_layer_id <= layers:
         raise CheckpointError(f"config.json has encoder_layer_id {config.encoder_layer_id}, expected -1 to {layers}.")
     with _Unfilled():
-        network = GLiClassNetwork(config).float()  # the user's default dtype may be another
+        network = GLiClassNetwork(config)
     # Copied, since what was read is the file itself: a model in memory must not change with its folder.
-    network.load_state_dict({k: v.to(torch.float32, copy=True) for k, v in found.items()}, assign=True)
+    dtypes = {k: torch.float32 if v.is_floating_point() else v.dtype for k, v in expected.items()}
+    network.load_state_dict({k: v.to(dtypes[k], copy=True) for k, v in found.items()}, assign=True)
     return network.eval()
 
 
 class _Unfilled(TorchFunctionMode):
-    """Weights made inside have no memory and draw no random numbers; most of loading went into these.
+    """Weights made inside have no memory and draw no random numbers, which would take most of the time of loading.
 
     Unlike on ``torch.device("meta")``, what a constructor computes (angles of positions) is there.
     """

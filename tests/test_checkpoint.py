@@ -180,12 +180,17 @@ def test_an_encoder_that_cannot_be_built_is_refused(folder: Path, changes: dict[
         load_checkpoint(folder)
 
 
-def test_loading_leaves_the_random_generator_alone(folder: Path) -> None:
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_loading_draws_no_random_numbers_and_leaves_nothing_unfilled(
+    encoder: str, checkpoint_folder: Callable[..., Path]
+) -> None:
+    folder = checkpoint_folder(encoder, scorer_type="mlp", use_lstm=True, use_segment_embeddings=True)
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    load_checkpoint(folder)
+    network = load_checkpoint(folder).network
     assert torch.equal(torch.rand(2), expected)
+    assert not any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers()))
 
 
 def test_a_tokenizer_that_takes_no_text_is_refused(folder: Path) -> None:

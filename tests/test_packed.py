@@ -56,19 +56,24 @@ def test_packed_logits_are_those_of_padded_sequences(
 
 
 @pytest.mark.parametrize(
-    ("encoder", "rest"), [("modernbert", "layers.1.mlp"), ("deberta-v2", "encoder.layer.1.output")]
+    ("encoder", "parts"),
+    [
+        ("modernbert", ("layers.1.attn.Wo", "layers.1.mlp")),
+        ("deberta-v2", ("encoder.layer.1.attention.output", "encoder.layer.1.output")),
+    ],
 )
 def test_the_last_layer_is_finished_for_the_tokens_that_the_head_reads(
-    encoder: str, rest: str, checkpoint_folder: Callable[..., Path]
+    encoder: str, parts: tuple[str, str], checkpoint_folder: Callable[..., Path]
 ) -> None:
     network = load_checkpoint(checkpoint_folder(encoder, pooling_strategy="first", scorer_type="mlp")).network
     rows = []
-    network.encoder_model.get_submodule(rest).register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
-    label, lengths = network.config.class_token_index, [100, 60]
-    ids = torch.full((sum(lengths),), 7)
-    ids[[1, 4, 103]] = label
-    network.score_packed(ids, lengths, 2)
-    assert rows == [round_up(5)]  # the first token of each sequence, and the labels
+    for part in parts:
+        module = network.encoder_model.get_submodule(part)
+        module.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    ids = torch.full((160,), 7)
+    ids[[1, 4, 10, 15, 20, 25, 103, 120]] = network.config.class_token_index
+    network.score_packed(ids, [100, 60], 6)
+    assert rows == [round_up(10)] * 2  # the first token of each sequence, and the labels
 
 
 def test_an_encoder_with_an_attention_of_its_own_is_not_packed(checkpoint_folder: Callable[..., Path]) -> None:

@@ -102,11 +102,8 @@ class GLiClassNetwork(nn.Module):
         if self.config.pooling_strategy != "first" or self.config.use_lstm:
             return mask
         read = self._label_members(input_ids, mask, num_labels).any(1)
-        if self.config.extract_text_features:
-            first = (~self._from_text_token(input_ids)).sum(1, keepdim=True)
-        else:
-            first = torch.zeros_like(input_ids[:, :1])
-        return read.scatter(1, first, torch.ones_like(first, dtype=torch.bool)) & mask
+        first = self._text_start(input_ids) if self.config.extract_text_features else torch.zeros_like(input_ids[:, :1])
+        return read.scatter(1, first, True) & mask
 
     def _score(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
         labels, label_mask = self.label_vectors(tokens, input_ids, attention_mask, num_labels)
@@ -137,6 +134,10 @@ class GLiClassNetwork(nn.Module):
         """(batch, length), true from the first text token on; everywhere if there is none."""
         is_text = input_ids == self.config.text_token_index
         return (is_text.cumsum(1) > 0) | ~is_text.any(1, keepdim=True)
+
+    def _text_start(self, input_ids: Tensor) -> Tensor:
+        """(batch, 1) indices of the first text tokens; 0 if there is none."""
+        return (~self._from_text_token(input_ids)).sum(1, keepdim=True)
 
     def label_vectors(
         self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int
@@ -172,8 +173,7 @@ class GLiClassNetwork(nn.Module):
             # Text tokens move to the front and zeros fill up to the sequence's own length. The
             # official poolings count these zeros, so checkpoints were trained with them.
             tokens = tokens * (inside & attention_mask.bool()).unsqueeze(-1)
-            start = (~inside).sum(1, keepdim=True)
-            order = (torch.arange(tokens.shape[1], device=tokens.device) + start) % tokens.shape[1]
+            order = (torch.arange(tokens.shape[1], device=tokens.device) + self._text_start(input_ids)) % tokens.shape[1]
             tokens = tokens.gather(1, order.unsqueeze(-1).expand_as(tokens))
             text_mask = (attention_mask * inside).gather(1, order)
         if self.config.use_lstm:

@@ -32,8 +32,8 @@ def encode_packed(
         inputs: ``input_ids`` (1, tokens) or ``inputs_embeds`` (1, tokens, hidden).
         lengths: Tokens of each sequence.
         layer: Index of the hidden states that are wanted; -1 for the last.
-        wanted: (wanted) indices of the tokens whose vectors are; others are left out of what the last layer
-            computes after its attention.
+        wanted: (wanted) indices of the tokens whose vectors are returned. ModernBERT and DeBERTa compute no others
+            behind the attention of the last layer.
 
     Returns:
         (wanted, hidden) token vectors.
