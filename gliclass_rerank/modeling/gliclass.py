@@ -173,7 +173,8 @@ class GLiClassNetwork(nn.Module):
             # Text tokens move to the front and zeros fill up to the sequence's own length. The
             # official poolings count these zeros, so checkpoints were trained with them.
             tokens = tokens * (inside & attention_mask.bool()).unsqueeze(-1)
-            order = (torch.arange(tokens.shape[1], device=tokens.device) + self._text_start(input_ids)) % tokens.shape[1]
+            places = torch.arange(tokens.shape[1], device=tokens.device)
+            order = (places + self._text_start(input_ids)) % tokens.shape[1]
             tokens = tokens.gather(1, order.unsqueeze(-1).expand_as(tokens))
             text_mask = (attention_mask * inside).gather(1, order)
         if self.config.use_lstm:
