@@ -32,9 +32,9 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.beir_files import read_passages, read_qrels, read_queries, read_rows
+from gliclass_rerank.data.beir import read_passages, read_qrels, read_queries, read_rows
+from gliclass_rerank.data.progress import progress
 from gliclass_rerank.evaluation import Collection, read_collection
-from gliclass_rerank.progress import progress
 
 SEED = 0
 CANDIDATES = 10
@@ -135,7 +135,7 @@ def main() -> None:
     """Measure, print a table and write results/answerability.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--model", help="hub name or folder; the embedded model without it")
+    parser.add_argument("--model", help="hub name or folder; the bundled model without it")
     parser.add_argument("--questions", type=int, default=0, help="how many of each kind, drawn at random; 0 for all")
     parser.add_argument("--taken-out", type=Path, nargs="*", default=[], help="collections whose answers to take out")
     parser.add_argument("--threshold", type=float, help="keep what has at least this score; the model's own without it")

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from benchmarks.results_file import write_result
 from benchmarks.speed import whole_words
-from gliclass_rerank.checkpoint import load_checkpoint
+from gliclass_rerank.engine.checkpoint import load_checkpoint
 
 FEWEST_WORDS, MOST_WORDS = 15, 35
 POISON: tuple[Any, ...] = ({"passage": None}, {"query": ""}, {"passage": 7}, "no JSON {", {"query": "q " * 600})

@@ -21,8 +21,8 @@ from rich.table import Table
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker, RankedPassage, fill_context
 from gliclass_rerank.context import estimate_tokens
+from gliclass_rerank.data.progress import progress
 from gliclass_rerank.evaluation import Collection, read_collection
-from gliclass_rerank.progress import progress
 
 CANDIDATES = 20
 BUDGETS = (0.1, 0.2, 0.4)

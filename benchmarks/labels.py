@@ -31,8 +31,8 @@ from benchmarks.plots import save_lines
 from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
 from benchmarks.speed import Draw, Score, auto_dtype, cross_encoder, race, whole_words, write_cross_encoder
-from gliclass_rerank.checkpoint import load_checkpoint
-from gliclass_rerank.scorer import GLiClassScorer, choose_device
+from gliclass_rerank.engine.checkpoint import load_checkpoint
+from gliclass_rerank.engine.scorer import GLiClassScorer, choose_device
 
 SEED = 0
 MAX_LENGTH = 1024

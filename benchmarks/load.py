@@ -26,8 +26,8 @@ from benchmarks.real_server import ServeCommand
 from benchmarks.results_file import write_result
 from benchmarks.speed import make_draw
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import load_checkpoint
-from gliclass_rerank.progress import progress
+from gliclass_rerank.data.progress import progress
+from gliclass_rerank.engine.checkpoint import load_checkpoint
 
 PASSAGES, TOKENS = 20, 180
 TIMEOUT = 300  # seconds
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--requests", type=int, default=40, help="of the one client")
-    parser.add_argument("--model", help="hub name or folder; the embedded model without it")
+    parser.add_argument("--model", help="hub name or folder; the bundled model without it")
     options = parser.parse_args()
     reranker = GLiClassReranker.from_pretrained(options.model)
     draw = make_draw(load_checkpoint(options.model).tokenizer, PASSAGES, TOKENS)

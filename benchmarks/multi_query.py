@@ -1,9 +1,9 @@
 """How long several queries take over the same passages: as labels of one prompt, and one after another.
 
-    python -m benchmarks.multi_query [--shape embedded edge modern-base modern-large base large]
+    python -m benchmarks.multi_query [--shape bundled edge modern-base modern-large base large]
         [--queries 2 4 8] [--words 10 30] [--passages 100] [--tokens 180] [--repeats 5] [--device cuda]
 
-Without options: the embedded model, 100 passages of 180 tokens on average, queries of 10 tokens.
+Without options: the bundled model, 100 passages of 180 tokens on average, queries of 10 tokens.
 All ways take turns on the same fresh words, those of ``benchmarks.speed``. The passes of several
 queries have more tokens than those of one; their ratio says what these alone should cost. Prints
 a table and writes results/multi_query.json and .png.
@@ -27,7 +27,7 @@ from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
 from benchmarks.speed import CONTROL_TOKENS, Score, make_draw, race
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import load_checkpoint
+from gliclass_rerank.engine.checkpoint import load_checkpoint
 
 
 def rotations(query: str, count: int) -> list[str]:
@@ -73,7 +73,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure, print a table and write results/multi_query.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", nargs="+", choices=("embedded", *SHAPES), default=["embedded"])
+    parser.add_argument("--shape", nargs="+", choices=("bundled", *SHAPES), default=["bundled"])
     parser.add_argument("--queries", type=int, nargs="+", default=[2, 4, 8], help="how many together")
     parser.add_argument("--words", type=int, nargs="+", default=[10], help="of a query, a token each")
     parser.add_argument("--passages", type=int, default=100)

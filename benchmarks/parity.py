@@ -23,7 +23,7 @@ from rich.table import Table
 
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.progress import progress
+from gliclass_rerank.data.progress import progress
 from tests.random_checkpoints import ENCODERS, OfficialPipeline, full_grid, write_checkpoint
 
 QUERY = "does bread rise?"

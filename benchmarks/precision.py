@@ -27,12 +27,12 @@ from rich.table import Table
 from benchmarks.results_file import write_result
 from benchmarks.speed import Score, make_draw, race
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import Checkpoint, load_checkpoint
+from gliclass_rerank.data.progress import progress
+from gliclass_rerank.engine.checkpoint import Checkpoint, load_checkpoint
+from gliclass_rerank.engine.loading import LoadedModel
+from gliclass_rerank.engine.scorer import GLiClassScorer
 from gliclass_rerank.evaluation import evaluate, read_collection
-from gliclass_rerank.loading import LoadedModel
 from gliclass_rerank.options import RerankerOptions
-from gliclass_rerank.progress import progress
-from gliclass_rerank.scorer import GLiClassScorer
 
 PASSAGES, TOKENS = 100, 180
 ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -100,7 +100,7 @@ def main() -> None:
     """Measure, print tables and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True)
-    parser.add_argument("--model", help="hub name or folder; the embedded model without it")
+    parser.add_argument("--model", help="hub name or folder; the bundled model without it")
     parser.add_argument("--queries", type=int, help="how many of each, drawn at random; all without it")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--others", action="store_true", help="int8 and ONNX Runtime too")

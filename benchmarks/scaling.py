@@ -29,8 +29,8 @@ from benchmarks.memory import peak_megabytes
 from benchmarks.results_file import write_result
 from benchmarks.speed import make_draw
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import load_checkpoint
-from gliclass_rerank.progress import progress
+from gliclass_rerank.data.progress import progress
+from gliclass_rerank.engine.checkpoint import load_checkpoint
 
 TOKENS = 180
 IMPORT = [sys.executable, "-c", "import torch; from transformers import BertModel"]
@@ -104,7 +104,7 @@ def cold_start(model: str | None, repeats: int) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print a table and write results/scaling.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="hub name or folder; the embedded model without it")
+    parser.add_argument("--model", help="hub name or folder; the bundled model without it")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only-rank", type=int, help=argparse.SUPPRESS)  # in the process whose memory is measured
     options = parser.parse_args(arguments)

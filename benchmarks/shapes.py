@@ -1,7 +1,7 @@
 """Checkpoints of the published shapes with random weights: how long a pass takes does not depend on their values.
 
 Shapes after the model cards and configs of the v3.0 checkpoints (knowledgator/gliclass-*-v3.0). The
-tokenizer is the embedded model's, for every contender alike.
+tokenizer is the bundled model's, for every contender alike.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from gliclass_rerank.checkpoint import EMBEDDED, load_checkpoint, save_checkpoint
+from gliclass_rerank.engine.checkpoint import BUNDLED, load_checkpoint, save_checkpoint
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
-from gliclass_rerank.prompt import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN
+from gliclass_rerank.prompt.builder import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN
 
 
 def _modernbert(hidden: int, layers: int, heads: int, intermediate: int) -> dict[str, Any]:
@@ -93,11 +93,11 @@ def make_shape(name: str, folder: Path) -> Path:
     """Write a checkpoint of a shape.
 
     Args:
-        name: One of ``SHAPES``, or "embedded" for the embedded model, which is not written.
+        name: One of ``SHAPES``, or "bundled" for the bundled model, which is not written.
         folder: Where checkpoints of all shapes are kept.
     """
-    if name == "embedded":
-        return EMBEDDED
+    if name == "bundled":
+        return BUNDLED
     tokenizer = load_checkpoint().tokenizer
     tokens = {"class": LABEL_TOKEN, "text": TEXT_TOKEN, "example": EXAMPLE_TOKEN}
     config = shape_config(name, {kind: int(tokenizer.vocab[token]) for kind, token in tokens.items()})

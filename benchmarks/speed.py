@@ -1,9 +1,9 @@
 """How long it takes to score passages against a query: this engine, the official pipeline, a cross-encoder.
 
-    python -m benchmarks.speed [--shape embedded edge modern-base modern-large base large] [--passages 10 100 1000]
+    python -m benchmarks.speed [--shape bundled edge modern-base modern-large base large] [--passages 10 100 1000]
         [--tokens 60 180 450] [--repeats 5] [--dtype float32 bfloat16] [--device cuda] [--memory] [--result speed]
 
-Without options: the embedded model, 100 passages, 180 tokens on average. Contenders take turns in
+Without options: the bundled model, 100 passages, 180 tokens on average. Contenders take turns in
 one process, in another order each time, on the same fresh passages: random words of the
 tokenizer's vocabulary, from half to one and a half times the mean length. The cross-encoder (if
 sentence-transformers is installed) has the same encoder with random weights, as have the shapes of
@@ -46,10 +46,10 @@ from benchmarks.plots import save_bars
 from benchmarks.results_file import write_result
 from benchmarks.shapes import SHAPES, make_shape
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import load_checkpoint
+from gliclass_rerank.data.progress import progress
+from gliclass_rerank.engine.checkpoint import load_checkpoint
+from gliclass_rerank.engine.scorer import TOKEN_BUDGETS, choose_device, choose_dtype
 from gliclass_rerank.modeling.linear import prepack_linears
-from gliclass_rerank.progress import progress
-from gliclass_rerank.scorer import TOKEN_BUDGETS, choose_device, choose_dtype
 from gliclass_rerank.validation import Dtype
 
 SEED = 0
@@ -301,7 +301,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure, print a table and write results/speed.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", nargs="+", choices=("embedded", *SHAPES), default=["embedded"])
+    parser.add_argument("--shape", nargs="+", choices=("bundled", *SHAPES), default=["bundled"])
     parser.add_argument("--passages", type=int, nargs="+", default=[100])
     parser.add_argument("--tokens", type=int, nargs="+", default=[180], help="of a passage, on average")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps; the best there is without it")

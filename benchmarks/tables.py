@@ -19,7 +19,7 @@ from benchmarks.results_file import RESULTS
 ROOT = Path(__file__).parent.parent
 PAGES = (
     ROOT / "README.md",
-    ROOT / "gliclass_rerank" / "embedded" / "MODEL_CARD.md",
+    ROOT / "gliclass_rerank" / "bundled" / "MODEL_CARD.md",
     ROOT / "docs" / "serving.md",
     ROOT / "docs" / "speed.md",
     ROOT / "docs" / "training.md",
@@ -38,15 +38,15 @@ def as_markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def quality() -> str:
-    """nDCG@10 of the first stage and of the embedded model, with its interval."""
+    """nDCG@10 of the first stage and of the bundled model, with its interval."""
     record = read("quality")
     rows: list[list[object]] = []
     for row in record["collections"]:
-        first, reranked = row["first stage"]["nDCG@10"]["mean"], row["models"]["embedded"]["nDCG@10"]
+        first, reranked = row["first stage"]["nDCG@10"]["mean"], row["models"]["bundled"]["nDCG@10"]
         interval = f"{reranked['low']:.3f} to {reranked['high']:.3f}"
         rows.append([row["collection"], row["queries"], f"{first:.3f}", f"{reranked['mean']:.3f}", interval])
     of_all = record["mean"]
-    means = [of_all["first stage"]["nDCG@10"], of_all["models"]["embedded"]["nDCG@10"]]
+    means = [of_all["first stage"]["nDCG@10"], of_all["models"]["bundled"]["nDCG@10"]]
     rows.append(["**mean**", "", *(f"{value:.3f}" for value in means), ""])
     return as_markdown(["collection", "queries", "BM25", "reranked", "95 % interval"], rows)
 
@@ -109,7 +109,7 @@ def calibration() -> str:
 
 
 def classification() -> str:
-    """Zero-shot classification by the embedded model."""
+    """Zero-shot classification by the bundled model."""
     return classified("classification")
 
 
@@ -143,7 +143,7 @@ def speed() -> str:
     rows = [
         [row["contender"], f"{row['median']:.2f}", f"{row['passages'] / row['median']:.0f}"]
         for row in sorted(record["contenders"], key=lambda row: row["median"])
-        if row["shape"] == "embedded"
+        if row["shape"] == "bundled"
     ]
     return as_markdown(["", "seconds", "passages a second"], rows)
 
@@ -197,7 +197,7 @@ def several_queries() -> str:
     found: dict[str, dict[str, str]] = {}
     for row in read("multi_query")["ways"]:
         count, way = row["contender"].split(", ")
-        if row["shape"] != "embedded" or count == "1":
+        if row["shape"] != "bundled" or count == "1":
             continue
         name = f"{way}, {row['words']} tokens each"
         found.setdefault(name, {})[f"{count} queries"] = f"{row['times one query']:.2f}"

@@ -25,9 +25,9 @@ from rich.table import Table
 
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.data.progress import progress
 from gliclass_rerank.evaluation import Collection, read_collection
 from gliclass_rerank.evaluation.measures import measure
-from gliclass_rerank.progress import progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,7 +108,7 @@ def main() -> None:
     """Measure, print a table and write results/together.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collections", type=Path, nargs="+")
-    parser.add_argument("--model", help="hub name or folder; the embedded model without it")
+    parser.add_argument("--model", help="hub name or folder; the bundled model without it")
     parser.add_argument("--queries", type=int, help="how many of each, drawn at random; all without it")
     parser.add_argument("--together", type=int, nargs="+", default=[2, 4, 8], help="queries in one prompt")
     options = parser.parse_args()

@@ -22,10 +22,10 @@ from rich.table import Table
 
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker, RankedPassage
-from gliclass_rerank.beir_files import read_rows
+from gliclass_rerank.data.beir import read_rows
+from gliclass_rerank.data.progress import progress
 from gliclass_rerank.evaluation import read_collection
 from gliclass_rerank.evaluation.measures import measure
-from gliclass_rerank.progress import progress
 
 SEED = 0
 CANDIDATES = 10
@@ -47,7 +47,7 @@ def main() -> None:
     """Measure, print a table and write results/windows.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collection", type=Path)
-    parser.add_argument("--model", help="hub name or folder; the embedded model without it")
+    parser.add_argument("--model", help="hub name or folder; the bundled model without it")
     parser.add_argument("--queries", type=int, help="how many, drawn at random; all without it")
     options = parser.parse_args()
     collection = read_collection(options.collection, queries=options.queries, seed=SEED)

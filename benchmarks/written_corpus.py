@@ -15,9 +15,9 @@ from rich.table import Table
 
 from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.beir_files import read_passages, read_qrels, read_queries
-from gliclass_rerank.keyword_index import KeywordIndex
-from gliclass_rerank.progress import progress
+from gliclass_rerank.data.beir import read_passages, read_qrels, read_queries
+from gliclass_rerank.data.bm25 import KeywordIndex
+from gliclass_rerank.data.progress import progress
 
 CORPUS = Path(__file__).parent.parent / "examples" / "corpus"
 
@@ -25,7 +25,7 @@ CORPUS = Path(__file__).parent.parent / "examples" / "corpus"
 def main() -> None:
     """Ask every question of every set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="hub name or folder; the embedded model without it")
+    parser.add_argument("--model", help="hub name or folder; the bundled model without it")
     options = parser.parse_args()
     corpus, questions = read_passages(CORPUS / "corpus.jsonl"), read_queries(CORPUS / "queries.jsonl")
     ids, passages = list(corpus), list(corpus.values())

@@ -9,7 +9,7 @@ import sys
 
 from examples.python_docs import read_passages, shorten
 from gliclass_rerank import GLiClassReranker, fill_context
-from gliclass_rerank.keyword_index import KeywordIndex
+from gliclass_rerank.data.bm25 import KeywordIndex
 
 QUESTION = "What happens when I compare two objects of different types?"
 BUDGET = 500

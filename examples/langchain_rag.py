@@ -17,7 +17,7 @@ from langchain_gliclass_rerank import GLiClassRerank
 from pydantic import ConfigDict
 
 from examples.python_docs import read_passages, shorten
-from gliclass_rerank.keyword_index import KeywordIndex
+from gliclass_rerank.data.bm25 import KeywordIndex
 
 QUESTION = "How do I make sure a file gets closed even if an error happens?"
 PROMPT = PromptTemplate.from_template("Answer from these passages alone.\n\n{context}\n\nQuestion: {question}\n")

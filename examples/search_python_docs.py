@@ -19,7 +19,7 @@ from rich.text import Text
 
 from examples.python_docs import read_passages, shorten
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.keyword_index import KeywordIndex
+from gliclass_rerank.data.bm25 import KeywordIndex
 
 QUESTIONS = (
     "How do I make sure a file gets closed even if an error happens?",

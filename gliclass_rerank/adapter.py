@@ -1,8 +1,7 @@
-"""What all adapters share: a reranker loaded at first use, and a clear word where a framework is missing."""
+"""What all adapters share: a reranker loaded at first use, and a clear word where an option is wrong."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -25,27 +24,6 @@ from gliclass_rerank.validation import (
 Facets = list[str] | dict[str, float]
 
 _FACETS, _SPAN = "relevance_facets", "relevance_span"  # in the metadata
-
-
-def require_framework(module: str, extra: str) -> None:
-    """Say which extra to install where a framework is missing.
-
-    Args:
-        module: What is imported of the framework.
-        extra: The extra of this package that brings it.
-
-    Raises:
-        ImportError: It is not installed.
-
-    Example:
-        >>> require_framework("json", extra="none")
-    """
-    try:
-        found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # not even the package that it lies in
-        found = None
-    if found is None:
-        raise ImportError(f"{module} is not installed: pip install 'gliclass-rerank[{extra}]'.")
 
 
 def with_findings(metadata: Mapping[str, Any], hit: RankedPassage, text: slice | None) -> dict[str, Any]:

@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, get_args
 
-from gliclass_rerank.grouping import group_labels
-from gliclass_rerank.label_tree import LabelTree, flatten, nest
 from gliclass_rerank.options import ModelOptions
 from gliclass_rerank.probabilities import sigmoid, softmax
+from gliclass_rerank.prompt.grouping import group_labels
+from gliclass_rerank.prompt.label_tree import LabelTree, flatten, nest
 from gliclass_rerank.validation import Dtype, check_choice, check_texts, check_threshold
 
 if TYPE_CHECKING:
-    from gliclass_rerank.loading import LoadedModel
-    from gliclass_rerank.prompt import Prompt
+    from gliclass_rerank.engine.loading import LoadedModel
+    from gliclass_rerank.prompt.builder import Prompt
 
 ClassificationType = Literal["multi-label", "single-label"]
 
@@ -111,7 +111,7 @@ class ZeroShotClassifier:
             >>> ZeroShotClassifier.from_pretrained(device="cpu").max_length
             512
         """
-        from gliclass_rerank.loading import load_model
+        from gliclass_rerank.engine.loading import load_model
 
         name = None if model is None else os.fspath(model)
         loaded = load_model(name, revision=revision, token=token, device=device, dtype=dtype)

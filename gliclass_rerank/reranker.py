@@ -14,11 +14,11 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-from gliclass_rerank.ahead import Item, ahead
+from gliclass_rerank.engine.ahead import Item, ahead
 from gliclass_rerank.fusion import Fusion, fuse
-from gliclass_rerank.grouping import group_labels
 from gliclass_rerank.options import LongPassages, RerankerOptions
 from gliclass_rerank.probabilities import sigmoid
+from gliclass_rerank.prompt.grouping import group_labels
 from gliclass_rerank.validation import (
     Dtype,
     check_choice,
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gliclass_rerank.loading import LoadedModel
-    from gliclass_rerank.prompt import Prompt
-    from gliclass_rerank.windows import Span
+    from gliclass_rerank.engine.loading import LoadedModel
+    from gliclass_rerank.prompt.builder import Prompt
+    from gliclass_rerank.prompt.windows import Span
 
-_MOST_TOGETHER = 8  # queries and facets of one prompt, where queries share it: the embedded model saw no more
-_WINDOW = 192  # tokens: about as long as the passages that the embedded model was trained on
+_MOST_TOGETHER = 8  # queries and facets of one prompt, where queries share it: the bundled model saw no more
+_WINDOW = 192  # tokens: about as long as the passages that the bundled model was trained on
 _BLOCK = 256  # passages tokenised and scored at a time, so that memory stays constant
 
 
@@ -141,7 +141,7 @@ class GLiClassReranker:
             >>> GLiClassReranker.from_pretrained(device="cpu").max_length
             512
         """
-        from gliclass_rerank.loading import load_model
+        from gliclass_rerank.engine.loading import load_model
 
         name = None if model is None else os.fspath(model)
         loaded = load_model(name, revision=revision, token=token, device=device, dtype=dtype)

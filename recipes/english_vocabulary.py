@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from gliclass_rerank.checkpoint import WEIGHTS
+from gliclass_rerank.engine.checkpoint import WEIGHTS
 
 _EMBEDDINGS = "embeddings.word_embeddings.weight"
 # What names of letters begin with: besides Latin, those of formulas, units, ordinals and of how words are spoken.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gliclass_rerank.checkpoint import is_gliclass, load_checkpoint, save_checkpoint
+from gliclass_rerank.engine.checkpoint import is_gliclass, load_checkpoint, save_checkpoint
 from gliclass_rerank.training.start import start_from_encoder
 from gliclass_rerank.training.train import RECORD
 

@@ -29,8 +29,8 @@ def quiet_transformers() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def embedded() -> GLiClassReranker:
-    """The embedded model in fp32 on the CPU."""
+def bundled() -> GLiClassReranker:
+    """The bundled model in fp32 on the CPU."""
     return GLiClassReranker.from_pretrained(device="cpu", dtype="float32")
 
 

@@ -52,11 +52,11 @@ def rank(harness: Any) -> Any:
 
 @pytest.mark.slow
 def test_order_and_scores_are_those_of_rank_on_the_written_corpus(
-    harness: Any, rank: Any, embedded: GLiClassReranker
+    harness: Any, rank: Any, bundled: GLiClassReranker
 ) -> None:
     items = [Item(text, str(i)) for i, text in enumerate(TEXTS)]
     for question in QUESTIONS[:2]:
-        expected = [(str(hit.index), hit.score) for hit in embedded.rank(question, TEXTS, top_k=72)]
+        expected = [(str(hit.index), hit.score) for hit in bundled.rank(question, TEXTS, top_k=72)]
         assert [(item.id, item.score) for item in rank(items, question, **{harness.top: 72})] == expected
 
 
@@ -216,12 +216,12 @@ def test_async_gives_the_same_and_does_not_block_the_loop(harness: Any) -> None:
     ]
 
 
-def test_a_ready_reranker_can_be_given(harness: Any, embedded: GLiClassReranker) -> None:
-    found = harness.run(harness.make(model=embedded), QUERY, harness.wrap(ITEMS))
-    scores = sorted(embedded.score(QUERY, [item.text or "" for item in ITEMS]), reverse=True)
+def test_a_ready_reranker_can_be_given(harness: Any, bundled: GLiClassReranker) -> None:
+    found = harness.run(harness.make(model=bundled), QUERY, harness.wrap(ITEMS))
+    scores = sorted(bundled.score(QUERY, [item.text or "" for item in ITEMS]), reverse=True)
     assert [harness.unwrap(f).score for f in found] == scores
     with pytest.raises(ValueError, match="ready GLiClassReranker"):
-        harness.make(model=embedded, max_length=64)
+        harness.make(model=bundled, max_length=64)
 
 
 def test_max_length_reaches_the_model(rank: Any) -> None:
@@ -230,10 +230,10 @@ def test_max_length_reaches_the_model(rank: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"fusion": "mean"}, {"fusion": "rrf", "together": True}])
-def test_several_queries_are_fused(harness: Any, embedded: GLiClassReranker, options: dict[str, Any]) -> None:
+def test_several_queries_are_fused(harness: Any, bundled: GLiClassReranker, options: dict[str, Any]) -> None:
     queries = [QUERY, "Where is sugar sold?", "What did the market do?"]
     found = harness.run(harness.make(**FP32, **options), queries, harness.wrap(ITEMS))
-    expected = embedded.rank(queries, [item.text or "" for item in ITEMS], **options)
+    expected = bundled.rank(queries, [item.text or "" for item in ITEMS], **options)
     assert [(harness.unwrap(f).text, harness.unwrap(f).score) for f in found] == [(h.text, h.score) for h in expected]
 
 
@@ -242,13 +242,13 @@ def test_an_empty_query_among_several_is_refused(harness: Any) -> None:
         harness.run(harness.make(**FP32), [QUERY, ""], harness.wrap(ITEMS))
 
 
-def test_facets_come_in_the_metadata_and_can_filter(harness: Any, rank: Any, embedded: GLiClassReranker) -> None:
+def test_facets_come_in_the_metadata_and_can_filter(harness: Any, rank: Any, bundled: GLiClassReranker) -> None:
     facets = ["is about trade", "is about plants"]
-    expected = {hit.index: hit.facets for hit in embedded.rank(QUERY, [i.text or "" for i in ITEMS], facets=facets)}
+    expected = {hit.index: hit.facets for hit in bundled.rank(QUERY, [i.text or "" for i in ITEMS], facets=facets)}
     found = {item.id: item.metadata for item in rank(ITEMS, facets=facets)}
     for index, item in enumerate(ITEMS):
         assert found[item.id] == {**(item.metadata or {}), "relevance_facets": expected[index]}
-    hits = embedded.rank(QUERY, [i.text or "" for i in ITEMS], facets=facets[:1])
+    hits = bundled.rank(QUERY, [i.text or "" for i in ITEMS], facets=facets[:1])
     lowest = sorted(hit.facets[facets[0]] for hit in hits)[1] - 1e-5
     kept = {item.id for item in rank(ITEMS, facets={facets[0]: lowest})}
     assert kept == {ITEMS[hit.index].id for hit in hits if hit.facets[facets[0]] >= lowest}
@@ -274,14 +274,14 @@ def test_facets_are_the_adapter_s_own_and_can_be_any_iterable(harness: Any) -> N
         assert list(found.metadata["relevance_facets"]) == ["is about trade"]
 
 
-def test_of_long_texts_the_best_window_s_place_comes_in_the_metadata(rank: Any, embedded: GLiClassReranker) -> None:
+def test_of_long_texts_the_best_window_s_place_comes_in_the_metadata(rank: Any, bundled: GLiClassReranker) -> None:
     filler = "The council met on Monday and spoke about the price of coal. " * 40
     long = f"{filler}{ITEMS[1].text} {filler}"
     found = {item.id: item for item in rank([ITEMS[0], Item(long, "long")], long_passages="windows")}
     assert found["a"].metadata == ITEMS[0].metadata
     start, end = found["long"].metadata["relevance_span"]
     assert (ITEMS[1].text or "") in long[start:end] and end - start < len(long) / 3
-    assert found["long"].score == pytest.approx(embedded.score(QUERY, [long[start:end]])[0], abs=1e-5)
+    assert found["long"].score == pytest.approx(bundled.score(QUERY, [long[start:end]])[0], abs=1e-5)
 
 
 def test_the_place_of_an_earlier_window_does_not_stay(rank: Any) -> None:
@@ -334,7 +334,7 @@ def test_making_an_adapter_loads_nothing(harness: Any) -> None:
     code = (
         "import sys; from tests.adapter_harnesses import HARNESSES;"
         f"[h] = [h for h in HARNESSES if h.name == {harness.name!r}]; h.make(); "
-        "assert 'gliclass_rerank.scorer' not in sys.modules and 'gliclass_rerank.checkpoint' not in sys.modules"
+        "assert 'gliclass_rerank.engine.scorer' not in sys.modules and 'gliclass_rerank.engine.checkpoint' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
 

@@ -9,9 +9,9 @@ import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from typer.testing import CliRunner
 
-from gliclass_rerank.checkpoint import load_checkpoint
-from gliclass_rerank.cli import app
-from gliclass_rerank.prompt import PromptBuilder
+from gliclass_rerank.cli.app import app
+from gliclass_rerank.engine.checkpoint import load_checkpoint
+from gliclass_rerank.prompt.builder import PromptBuilder
 from gliclass_rerank.training.answers import (
     AnswerFinder,
     NetworkWithFinder,
@@ -118,7 +118,7 @@ def test_a_bare_encoder_s_new_tokens_are_not_left_unlearned(colors: Path, tmp_pa
         train(bare, [colors], tmp_path / "m", TrainingSettings(steps=1, freeze_embeddings=True))
 
 
-@pytest.mark.parametrize("lora", [[], ["--lora", "embedded"]], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", [[], ["--lora", "bundled"]], ids=["full", "lora"])
 def test_places_teach_the_encoder_and_leave_no_weights_behind(
     colors: Path, tmp_path: Path, checkpoint_folder, lora: list[str]
 ) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gliclass_rerank.batching import plan_batches
+from gliclass_rerank.engine.batching import plan_batches
 
 lengths_and_budget = (st.lists(st.integers(1, 600), max_size=200), st.integers(1, 4000))
 

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.bulk.part_files import open_part_file
+from gliclass_rerank.bulk.rows import RowScorer
 from gliclass_rerank.options import RerankerOptions
-from gliclass_rerank.serving.part_files import open_part_file
-from gliclass_rerank.serving.rows import RowScorer
 from tests.own_network import is_possible, popen
 
 QUERY = "How do plants make sugar?"
@@ -29,7 +29,7 @@ needs_network = pytest.mark.skipif(not is_possible(), reason="this system gives 
 
 
 @pytest.fixture(scope="module")
-def scorer(embedded: GLiClassReranker) -> RowScorer:
+def scorer(bundled: GLiClassReranker) -> RowScorer:
     return RowScorer(RerankerOptions(device="cpu", dtype="float32"))
 
 
@@ -40,7 +40,7 @@ def pairs(number: int) -> list[dict[str, Any]]:
 # Rows
 
 
-def test_rows_get_the_scores_of_score_and_poison_gets_an_error(scorer: RowScorer, embedded: GLiClassReranker) -> None:
+def test_rows_get_the_scores_of_score_and_poison_gets_an_error(scorer: RowScorer, bundled: GLiClassReranker) -> None:
     poison: list[Any] = [
         {"query": QUERY, "passage": None},
         {"query": QUERY, "passage": 3},
@@ -58,13 +58,13 @@ def test_rows_get_the_scores_of_score_and_poison_gets_an_error(scorer: RowScorer
     found = scorer.score(rows)
     assert all(result["error"] and result.get("score", result.get("scores")) is None for result in found[::2])
     assert [result["error"] for result in found[1::2]] == [None] * 10
-    assert [r["score"] for r in found[1::2]] == pytest.approx((embedded.score(QUERY, PASSAGES) * 4)[:10], abs=1e-5)
+    assert [r["score"] for r in found[1::2]] == pytest.approx((bundled.score(QUERY, PASSAGES) * 4)[:10], abs=1e-5)
     assert "passages[1] is a NoneType" in found[12]["error"] and "room" in found[8]["error"]
 
 
-def test_a_row_with_passages_gets_as_many_scores(scorer: RowScorer, embedded: GLiClassReranker) -> None:
+def test_a_row_with_passages_gets_as_many_scores(scorer: RowScorer, bundled: GLiClassReranker) -> None:
     [found, none] = scorer.score([{"query": QUERY, "passages": PASSAGES}, {"query": QUERY, "passages": []}])
-    assert found["scores"] == pytest.approx(embedded.score(QUERY, PASSAGES), abs=1e-5)
+    assert found["scores"] == pytest.approx(bundled.score(QUERY, PASSAGES), abs=1e-5)
     assert none == {"scores": [], "error": None}
 
 
@@ -188,12 +188,12 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same(tmp_path: Path, short_
 
 @pytest.mark.slow
 @needs_network
-def test_parquet_of_lists_gets_lists_of_scores(tmp_path: Path, short_home: Path, embedded: GLiClassReranker) -> None:
+def test_parquet_of_lists_gets_lists_of_scores(tmp_path: Path, short_home: Path, bundled: GLiClassReranker) -> None:
     source, output = tmp_path / "in.parquet", tmp_path / "out"
     rows = [{"query": QUERY, "passages": PASSAGES}, {"query": None, "passages": PASSAGES}]
     pq.write_table(pa.Table.from_pylist(rows), source)
     done, log = start(source, output, short_home).communicate()
     assert json.loads(done.splitlines()[-1]) == {"rows": 2, "done": 2, "failed": 1}, log
     first, second = pq.read_table(output / "part-0000000.parquet").to_pylist()
-    assert first["scores"] == pytest.approx(embedded.score(QUERY, PASSAGES), abs=5e-3) and first["error"] is None
+    assert first["scores"] == pytest.approx(bundled.score(QUERY, PASSAGES), abs=5e-3) and first["error"] is None
     assert second["scores"] is None and "query is a NoneType" in second["error"]

@@ -9,8 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import EMBEDDED, load_checkpoint, save_checkpoint
-from gliclass_rerank.cli import app
+from gliclass_rerank.cli.app import app
+from gliclass_rerank.engine.checkpoint import BUNDLED, load_checkpoint, save_checkpoint
 from gliclass_rerank.training.platt import (
     Calibration,
     fit_calibration,
@@ -114,11 +114,11 @@ def test_the_command_calibrates_and_changes_no_order(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["after"]["log_loss"] < report["before"]["log_loss"]
-    embedded, calibrated = (
+    bundled, calibrated = (
         GLiClassReranker.from_pretrained(f, device="cpu", dtype="float32") for f in (None, tmp_path / "model")
     )
     passages = [f"The wall is {c}." for c in COLORS]
-    orders = [[hit.index for hit in r.rank("Which wall is green?", passages)] for r in (embedded, calibrated)]
+    orders = [[hit.index for hit in r.rank("Which wall is green?", passages)] for r in (bundled, calibrated)]
     assert orders[0] == orders[1]
     assert torch.isfinite(torch.tensor(calibrated.score("Which wall is green?", passages))).all()
     again = CliRunner().invoke(app, ["calibrate", str(tmp_path / "model"), str(folder), "--questions", "70"])
@@ -130,7 +130,7 @@ def test_the_command_uses_the_questions_that_training_kept_out_and_says_when_the
     other = write_colors(tmp_path / "other", colors=["mauve", "beige", "pink"])
     data = read_data([folder])
     (tmp_path / "model").mkdir()
-    for file in EMBEDDED.iterdir():
+    for file in BUNDLED.iterdir():
         (tmp_path / "model" / file.name).symlink_to(file)
     record = tmp_path / "model" / "training.json"
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from gliclass_rerank.engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from gliclass_rerank.modeling.config import GLiClassConfig
 from tests.conftest import PASSAGES
 from tests.random_checkpoints import ENCODERS, OfficialPipeline
@@ -273,7 +273,7 @@ def test_a_name_that_no_hub_can_have_is_refused() -> None:
 
 _HUB_SCRIPT = """
 import sys
-from gliclass_rerank.checkpoint import CheckpointError, load_checkpoint
+from gliclass_rerank.engine.checkpoint import CheckpointError, load_checkpoint
 print(load_checkpoint("someone/reranker").name)
 try:
     load_checkpoint("someone/absent")

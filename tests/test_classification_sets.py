@@ -15,8 +15,8 @@ from transformers import BertConfig, BertForSequenceClassification
 from typer.testing import CliRunner
 
 from gliclass_rerank import ZeroShotClassifier
-from gliclass_rerank.checkpoint import load_checkpoint
-from gliclass_rerank.cli import app
+from gliclass_rerank.cli.app import app
+from gliclass_rerank.engine.checkpoint import load_checkpoint
 from gliclass_rerank.evaluation.classification import (
     LabelledTexts,
     as_words,
@@ -133,13 +133,13 @@ def test_eval_puts_classifiers_side_by_side(folder: Path, inference_model: Path,
     assert json.loads((tmp_path / "out.json").read_text()) == record
     [row] = record["classification"]
     assert (row["dataset"], row["labels"], row["texts"]) == ("news", 3, 3) and "collections" not in record
-    assert list(row["models"]) == ["embedded", "crossing (NLI)"]
+    assert list(row["models"]) == ["bundled", "crossing (NLI)"]
     classifier = ZeroShotClassifier.from_pretrained(device="cpu", dtype="float32", classification_type="single-label")
     shown = read_labelled_texts(folder).labels
     found: list[Any] = classifier([r["text"] for r in ROWS], shown)
     right = sum(shown.index(best["label"]) == LABELS.index(r["label"]) for [best], r in zip(found, ROWS, strict=True))
-    assert row["models"]["embedded"]["accuracy"] == round(right / 3, 4)
-    assert record["average macro-F1"]["embedded"] == row["models"]["embedded"]["macro-F1"]
+    assert row["models"]["bundled"]["accuracy"] == round(right / 3, 4)
+    assert record["average macro-F1"]["bundled"] == row["models"]["bundled"]["macro-F1"]
 
 
 def test_eval_takes_collections_and_sets_of_texts_together(folder: Path, tmp_path: Path) -> None:

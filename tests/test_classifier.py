@@ -16,7 +16,7 @@ from gliclass import GLiClassModel, ZeroShotClassificationPipeline
 from transformers import AutoTokenizer
 
 from gliclass_rerank import GLiClassReranker, ZeroShotClassifier
-from gliclass_rerank.grouping import group_labels
+from gliclass_rerank.prompt.grouping import group_labels
 from tests.conftest import PASSAGES
 
 WORDS = ["bread", "sugar", "a bicycle", "light and water", "north"]

@@ -10,9 +10,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gliclass_rerank import RankedPassage, ZeroShotClassifier
-from gliclass_rerank.cli import app
-from gliclass_rerank.commands.rank import _as_table
-from gliclass_rerank.passage_files import Layout, read_passages
+from gliclass_rerank.cli.app import app
+from gliclass_rerank.cli.rank import _as_table
+from gliclass_rerank.data.passage_files import Layout, read_passages
 
 QUESTION = "How do plants make sugar?"
 LINES = "The stock market closed early.\n\nLeaves turn light, water and air into sugar.\n"

@@ -17,8 +17,8 @@ Ranked = list[tuple[int, float]]  # index and score, best first
 
 
 @pytest.fixture(scope="module")
-def url(embedded: GLiClassReranker) -> Iterator[str]:
-    with Serving(make_app(embedded, api_key=KEY)) as client:
+def url(bundled: GLiClassReranker) -> Iterator[str]:
+    with Serving(make_app(bundled, api_key=KEY)) as client:
         yield str(client.base_url).rstrip("/")
 
 
@@ -134,11 +134,11 @@ def of_litellm(model: str, url: str) -> Ranked:
     ],
 )
 def test_order_and_scores_are_those_of_rank(
-    ask: Callable[[str], Ranked], url: str, embedded: GLiClassReranker, monkeypatch: pytest.MonkeyPatch
+    ask: Callable[[str], Ranked], url: str, bundled: GLiClassReranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # its price list; otherwise it asks the network
     found = ask(url)
-    expected = embedded.rank(QUERY, PASSAGES, top_k=len(found))
+    expected = bundled.rank(QUERY, PASSAGES, top_k=len(found))
     assert len(found) >= 2
     assert [index for index, _ in found] == [hit.index for hit in expected]
     assert [score for _, score in found] == pytest.approx([hit.score for hit in expected], abs=1e-5)

@@ -16,8 +16,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import EMBEDDED
-from gliclass_rerank.cli import app
+from gliclass_rerank.cli.app import app
+from gliclass_rerank.engine.checkpoint import BUNDLED
 from gliclass_rerank.evaluation import MEASURES, Estimate, evaluate, read_collection
 from gliclass_rerank.evaluation.report import as_record, as_table
 from tests.small_collections import QUERIES, RUN, keep, made_of, reverse, write
@@ -182,11 +182,11 @@ def test_the_mean_counts_collections_alike() -> None:
 
 
 def test_eval_measures_models_side_by_side(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded: GLiClassReranker
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundled: GLiClassReranker
 ) -> None:
     other = write(tmp_path / "other")
-    arguments = ["eval", str(folder), str(other), "--dtype", "float32", "--device", "cpu", "--model", str(EMBEDDED)]
-    arguments += ["--model", str(EMBEDDED), "--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
+    arguments = ["eval", str(folder), str(other), "--dtype", "float32", "--device", "cpu", "--model", str(BUNDLED)]
+    arguments += ["--model", str(BUNDLED), "--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
     monkeypatch.setattr(sys, "argv", ["gliclass-rerank", *arguments])
     result = runner.invoke(app, arguments)
     assert result.exit_code == 0, result.output
@@ -196,21 +196,21 @@ def test_eval_measures_models_side_by_side(
     small, full = record["collections"]
     assert (small["collection"], small["candidates"], small["queries"]) == ("small", "test.x.trec", 2)
     assert (full["collection"], full["candidates"], full["queries"]) == ("other", "BM25, first 50", 3)
-    expected = evaluate(read_collection(folder), embedded.score)
-    for name in ("embedded", "embedded (2)"):
+    expected = evaluate(read_collection(folder), bundled.score)
+    for name in ("bundled", "bundled (2)"):
         assert small["models"][name]["nDCG@10"]["mean"] == round(expected.reranked["nDCG@10"].mean, 4)
     assert small["first stage"]["MRR@10"] == {"mean": 0.3333, "low": 0.3333, "high": 0.3333}
-    assert set(small["models"]["embedded"]["MAP"]) == {"mean", "low", "high", "p"}
-    assert record["device"] == "cpu" and record["dtype"] == "float32" and record["passages cut"]["embedded"] == 0
+    assert set(small["models"]["bundled"]["MAP"]) == {"mean", "low", "high", "p"}
+    assert record["device"] == "cpu" and record["dtype"] == "float32" and record["passages cut"]["bundled"] == 0
     assert {"date", "hardware", "versions"} <= set(record)
     # The folders of this machine are nobody's business.
     assert "eval small other" in record["command"] and str(tmp_path) not in result.stdout
 
 
-def test_eval_takes_the_embedded_model_by_default_and_as_many_queries_as_asked(folder: Path) -> None:
+def test_eval_takes_the_bundled_model_by_default_and_as_many_queries_as_asked(folder: Path) -> None:
     result = runner.invoke(app, ["eval", str(folder), "--queries", "1"])
     [row] = json.loads(result.stdout)["collections"]
-    assert row["queries"] == 1 and list(row["models"]) == ["embedded"]
+    assert row["queries"] == 1 and list(row["models"]) == ["bundled"]
 
 
 def test_eval_says_what_was_cut(folder: Path) -> None:
@@ -218,8 +218,8 @@ def test_eval_says_what_was_cut(folder: Path) -> None:
         corpus.write(json.dumps({"_id": "p6", "text": "sugar " * 1000}) + "\n")
     (folder / "runs" / "test.x.trec").write_text("q1 Q0 p6 1 5 x\nq1 Q0 p2 2 4 x\n")
     result = runner.invoke(app, ["eval", str(folder)])
-    assert "note: 1 passages were cut to 512 tokens for embedded" in result.stderr
-    assert json.loads(result.stdout)["passages cut"] == {"embedded": 1}
+    assert "note: 1 passages were cut to 512 tokens for bundled" in result.stderr
+    assert json.loads(result.stdout)["passages cut"] == {"bundled": 1}
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_missing_extra_is_named_before_any_work(
 def test_nothing_heavy_is_imported_for_help_and_no_torch_to_evaluate(folder: Path) -> None:
     code = f"""
 import sys
-from gliclass_rerank.cli import app
+from gliclass_rerank.cli.app import app
 assert not {{"torch", "transformers", "ir_measures", "scipy", "numpy", "matplotlib"}} & set(sys.modules)
 from gliclass_rerank.evaluation import evaluate, read_collection
 evaluate(read_collection({str(folder)!r}), lambda query, passages: [0.0] * len(passages))

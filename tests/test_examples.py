@@ -1,4 +1,4 @@
-"""The embedded model on the written corpus, and the examples."""
+"""The bundled model on the written corpus, and the examples."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import EMBEDDED
+from gliclass_rerank.data.bm25 import KeywordIndex
+from gliclass_rerank.engine.checkpoint import BUNDLED
 from gliclass_rerank.evaluation import evaluate, read_collection
-from gliclass_rerank.keyword_index import KeywordIndex
 from tests.random_checkpoints import OfficialPipeline
 from tests.written_corpus import CORPUS, IDS, TEXTS, qrels, rows
 
@@ -19,10 +19,10 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.slow
-def test_the_first_hit_is_the_expected_passage_for_nine_of_ten_questions(embedded: GLiClassReranker) -> None:
+def test_the_first_hit_is_the_expected_passage_for_nine_of_ten_questions(bundled: GLiClassReranker) -> None:
     expected = qrels("test")
     questions = {row["_id"]: row["text"] for row in rows("queries.jsonl")}
-    hits = {q: IDS[embedded.rank(questions[q], TEXTS, top_k=1)[0].index] for q in expected}
+    hits = {q: IDS[bundled.rank(questions[q], TEXTS, top_k=1)[0].index] for q in expected}
     wrong = [questions[q] for q in expected if hits[q] != expected[q]]
     assert len(TEXTS) >= 60 and len(expected) == 10 and len(wrong) <= 1, wrong
 
@@ -32,20 +32,20 @@ def test_the_test_questions_are_every_seventh_of_those_written_before_any_model_
 
 
 @pytest.mark.slow
-def test_bf16_ranks_the_written_corpus_as_well_as_fp32(embedded: GLiClassReranker) -> None:
+def test_bf16_ranks_the_written_corpus_as_well_as_fp32(bundled: GLiClassReranker) -> None:
     bf16 = GLiClassReranker.from_pretrained(device="cpu", dtype="bfloat16")
     for split in ("all", "hard"):
         collection = read_collection(CORPUS, split)
-        in_fp32, in_bf16 = (evaluate(collection, r.score).reranked["nDCG@10"].mean for r in (embedded, bf16))
+        in_fp32, in_bf16 = (evaluate(collection, r.score).reranked["nDCG@10"].mean for r in (bundled, bf16))
         one = 0.4 / len(collection.queries)  # what it costs if the first hit of one question becomes its second
         assert in_bf16 == pytest.approx(in_fp32, abs=one), split
 
 
-def test_the_official_library_gives_the_embedded_model_the_same_scores(embedded: GLiClassReranker) -> None:
+def test_the_official_library_gives_the_bundled_model_the_same_scores(bundled: GLiClassReranker) -> None:
     passages = TEXTS[:12]
     question = "Why does bread rise?"
-    assert embedded.score(question, passages) == pytest.approx(
-        OfficialPipeline(EMBEDDED).score(question, passages), abs=1e-5
+    assert bundled.score(question, passages) == pytest.approx(
+        OfficialPipeline(BUNDLED).score(question, passages), abs=1e-5
     )
 
 

@@ -54,7 +54,7 @@ def test_yaml_written_by_one_process_runs_in_another(tmp_path: Path) -> None:
     assert [score for _, score in found] == pytest.approx([d.score for d in expected], abs=1e-6)
 
 
-def test_saved_and_loaded_every_option_is_the_same(embedded: GLiClassReranker) -> None:
+def test_saved_and_loaded_every_option_is_the_same(bundled: GLiClassReranker) -> None:
     options: dict[str, Any] = {
         "model": "some/name", "token": Secret.from_env_var("MY_TOKEN"), "top_k": 4, "score_threshold": 0.0,
         "max_length": 77, "long_passages": "windows", "revision": "main", "fusion": "rrf", "together": True,
@@ -67,7 +67,7 @@ def test_saved_and_loaded_every_option_is_the_same(embedded: GLiClassReranker) -
     assert data["type"].startswith("haystack_integrations.components.rankers.gliclass_rerank.")
     assert GLiClassRanker.from_dict(data).to_dict() == data
     assert {name: getattr(ranker, name) for name in options} == options
-    assert GLiClassRanker.from_dict(GLiClassRanker(model=embedded).to_dict())._reranker.options == embedded.options
+    assert GLiClassRanker.from_dict(GLiClassRanker(model=bundled).to_dict())._reranker.options == bundled.options
 
 
 def test_the_best_window_s_place_is_that_in_the_content() -> None:
@@ -122,14 +122,14 @@ def test_wrong_run_time_options_are_refused(documents: list[Document]) -> None:
         GLiClassRanker(top_k=None)  # type: ignore[arg-type]
 
 
-def test_metadata_prefixes_and_suffixes_reach_the_model(embedded: GLiClassReranker) -> None:
+def test_metadata_prefixes_and_suffixes_reach_the_model(bundled: GLiClassReranker) -> None:
     ranker = GLiClassRanker(
         meta_fields_to_embed=["title", "none", "absent", "zero", "no"], embedding_separator="|",
         query_prefix="question: ", query_suffix="!", document_prefix="<", document_suffix=">", **FP32,
     )  # fmt: skip
     document = Document(content="brewed", meta={"title": "Tea", "none": None, "zero": 0, "no": False})
     [found] = ranker.run(QUERY, [document])["documents"]
-    assert [found.score] == embedded.score(f"question: {QUERY}!", ["<Tea|0|False|brewed>"])
+    assert [found.score] == bundled.score(f"question: {QUERY}!", ["<Tea|0|False|brewed>"])
 
 
 def test_of_documents_with_one_id_the_best_retrieved_is_ranked() -> None:
@@ -138,14 +138,14 @@ def test_of_documents_with_one_id_the_best_retrieved_is_ranked() -> None:
     assert found.content == "b"
 
 
-async def test_a_pipeline_runs_and_runs_async(embedded: GLiClassReranker) -> None:
+async def test_a_pipeline_runs_and_runs_async(bundled: GLiClassReranker) -> None:
     pipeline = ranker_pipeline(top_k=2, **FP32)
     store = pipeline.get_component("retriever").document_store  # type: ignore[attr-defined]
     store.write_documents([Document(id=name, content=text) for name, text in zip(IDS, TEXTS, strict=True)])
     inputs = {"retriever": {"query": QUESTIONS[0]}, "ranker": {"query": QUESTIONS[0]}}
     found = pipeline.run(inputs)["ranker"]["documents"]
     assert (await pipeline.run_async(inputs))["ranker"]["documents"] == found
-    assert [d.score for d in found] == pytest.approx(embedded.score(QUESTIONS[0], [d.content for d in found]), abs=1e-5)
+    assert [d.score for d in found] == pytest.approx(bundled.score(QUESTIONS[0], [d.content for d in found]), abs=1e-5)
 
 
 async def test_warming_up_loads_the_model_once() -> None:
@@ -157,11 +157,11 @@ async def test_warming_up_loads_the_model_once() -> None:
 
 
 def test_a_token_is_asked_for_only_where_it_may_be_needed(
-    embedded: GLiClassReranker, monkeypatch: pytest.MonkeyPatch
+    bundled: GLiClassReranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_SUCH_TOKEN", raising=False)
     strict = Secret.from_env_var("NO_SUCH_TOKEN")
-    for ranker in (GLiClassRanker(token=strict, **FP32), GLiClassRanker(embedded, token=strict)):
+    for ranker in (GLiClassRanker(token=strict, **FP32), GLiClassRanker(bundled, token=strict)):
         assert len(ranker.run(QUERY, DOCUMENTS)["documents"]) == 3
     with pytest.raises(ValueError, match="NO_SUCH_TOKEN"):
         GLiClassRanker("some/name", token=strict, **FP32).run(QUERY, DOCUMENTS)

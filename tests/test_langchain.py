@@ -15,7 +15,7 @@ from langchain_tests.integration_tests import RetrieversIntegrationTests
 
 from examples.langchain_rag import KeywordRetriever
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.keyword_index import KeywordIndex
+from gliclass_rerank.data.bm25 import KeywordIndex
 from tests.written_corpus import IDS, QUESTIONS, TEXTS
 
 FP32 = {"device": "cpu", "dtype": "float32"}
@@ -43,12 +43,12 @@ class TestStandardSuite(RetrieversIntegrationTests):
         return QUESTIONS[0]
 
 
-def test_a_pipeline_of_compressors_passes_the_query_on(embedded: GLiClassReranker) -> None:
+def test_a_pipeline_of_compressors_passes_the_query_on(bundled: GLiClassReranker) -> None:
     pipeline = DocumentCompressorPipeline(
         transformers=[GLiClassRerank(top_n=10, **FP32), GLiClassRerank(top_n=2, **FP32)]
     )
     found = pipeline.compress_documents(DOCUMENTS, QUESTIONS[1])
-    assert [d.id for d in found] == [IDS[hit.index] for hit in embedded.rank(QUESTIONS[1], TEXTS, top_k=2)]
+    assert [d.id for d in found] == [IDS[hit.index] for hit in bundled.rank(QUESTIONS[1], TEXTS, top_k=2)]
 
 
 def test_a_chain_hands_query_and_documents_over() -> None:
@@ -58,16 +58,16 @@ def test_a_chain_hands_query_and_documents_over() -> None:
     assert chain.invoke(QUESTIONS[2]) == expected
 
 
-def test_the_stock_cross_encoder_reranker_gets_our_order(embedded: GLiClassReranker) -> None:
+def test_the_stock_cross_encoder_reranker_gets_our_order(bundled: GLiClassReranker) -> None:
     stock = CrossEncoderReranker(model=GLiClassCrossEncoder(**FP32), top_n=5)
     found = stock.compress_documents(DOCUMENTS, QUESTIONS[3])
-    assert [d.id for d in found] == [IDS[hit.index] for hit in embedded.rank(QUESTIONS[3], TEXTS, top_k=5)]
+    assert [d.id for d in found] == [IDS[hit.index] for hit in bundled.rank(QUESTIONS[3], TEXTS, top_k=5)]
 
 
-def test_the_cross_encoder_scores_pairs_in_their_order(embedded: GLiClassReranker) -> None:
+def test_the_cross_encoder_scores_pairs_in_their_order(bundled: GLiClassReranker) -> None:
     pairs = [("tea", "Tea is brewed."), ("rain", "Rain falls."), ("tea", "Rain falls.")]
     scores = GLiClassCrossEncoder(**FP32).score(pairs)
-    assert scores == pytest.approx([embedded.score(query, [text])[0] for query, text in pairs], abs=1e-5)
+    assert scores == pytest.approx([bundled.score(query, [text])[0] for query, text in pairs], abs=1e-5)
     assert GLiClassCrossEncoder(**FP32).score([]) == []
 
 

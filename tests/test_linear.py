@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gliclass_rerank.checkpoint import load_checkpoint, save_checkpoint
+from gliclass_rerank.engine.checkpoint import load_checkpoint, save_checkpoint
+from gliclass_rerank.engine.scorer import GLiClassScorer
 from gliclass_rerank.modeling.linear import PrepackedLinear, can_prepack, prepack_linears
-from gliclass_rerank.scorer import GLiClassScorer
 
 NUMBERS = torch.randn(5000, generator=torch.Generator().manual_seed(0))
 INPUTS = {

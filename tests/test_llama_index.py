@@ -101,11 +101,11 @@ def test_a_failure_ends_its_event_and_a_refusal_starts_none(events: list[Any]) -
     assert len(events) == 2
 
 
-def test_the_metadata_mode_says_what_the_model_reads(embedded: GLiClassReranker) -> None:
+def test_the_metadata_mode_says_what_the_model_reads(bundled: GLiClassReranker) -> None:
     given = nodes("It is brewed.", subject="tea leaves")
     for mode in (MetadataMode.EMBED, MetadataMode.NONE):
         [found] = GLiClassRerank(metadata_mode=mode, **FP32).postprocess_nodes(given, query_str=TEA)
-        expected = embedded.score(TEA, [given[0].node.get_content(metadata_mode=mode)])
+        expected = bundled.score(TEA, [given[0].node.get_content(metadata_mode=mode)])
         assert [found.score] == pytest.approx(expected, abs=1e-6)
 
 
@@ -122,13 +122,13 @@ def test_the_retrieval_score_is_kept_where_no_model_reads_it() -> None:
     assert without.score == once.score and without.node is given[0].node
 
 
-def test_saved_and_loaded_it_is_equal(embedded: GLiClassReranker) -> None:
+def test_saved_and_loaded_it_is_equal(bundled: GLiClassReranker) -> None:
     adapter = GLiClassRerank(top_n=None, score_threshold=0.2, metadata_mode=MetadataMode.LLM, max_length=99, **FP32)
     for again in (GLiClassRerank.from_dict(adapter.to_dict()), GLiClassRerank.from_json(adapter.to_json())):
         assert again.to_dict() == adapter.to_dict()
         assert again._reranker.options == adapter._reranker.options
-    ready = GLiClassRerank.from_dict(GLiClassRerank(model=embedded).to_dict())
-    assert ready._reranker.options == embedded.options
+    ready = GLiClassRerank.from_dict(GLiClassRerank(model=bundled).to_dict())
+    assert ready._reranker.options == bundled.options
 
 
 def test_the_model_s_scores_can_be_dumped() -> None:

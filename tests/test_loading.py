@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gliclass_rerank import GLiClassReranker, loading
+from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.engine import loading
 
 FP32 = {"device": "cpu", "dtype": "float32"}
 PASSAGES = ["Tea is brewed.", "Rain falls."]

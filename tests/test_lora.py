@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gliclass_rerank.checkpoint import load_checkpoint, save_checkpoint
+from gliclass_rerank.engine.checkpoint import load_checkpoint, save_checkpoint
 from gliclass_rerank.training.lora import LORA_PRESETS, add_lora, merge_lora
 from tests.random_checkpoints import CONTROL_TOKENS, make_tokenizer
 
@@ -13,12 +13,12 @@ ARCHITECTURES = {
     "modern-large": ("modernbert", "simple"),
     "base": ("deberta-v2", "mlp"),
     "large": ("deberta-v2", "mlp"),
-    "embedded": ("bert", "mlp"),
+    "bundled": ("bert", "mlp"),
 }
 
 
 def test_the_presets_are_those_of_the_model_card() -> None:
-    settings = {name: (p.r, p.alpha, p.focal_alpha) for name, p in LORA_PRESETS.items() if name != "embedded"}
+    settings = {name: (p.r, p.alpha, p.focal_alpha) for name, p in LORA_PRESETS.items() if name != "bundled"}
     assert settings == {
         "modern-base": (512, 1024, 0.7),
         "modern-large": (768, 1536, 0.7),

@@ -28,9 +28,9 @@ HOSTILE = [
 
 
 @pytest.fixture(scope="module")
-def client(embedded: GLiClassReranker) -> Iterator[httpx.Client]:
+def client(bundled: GLiClassReranker) -> Iterator[httpx.Client]:
     limits = Limits(passages=50, passage_characters=100_000, body_bytes=1_000_000)
-    with Serving(make_app(embedded, limits=limits)) as client:
+    with Serving(make_app(bundled, limits=limits)) as client:
         yield client
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gliclass_rerank.checkpoint import load_checkpoint
+from gliclass_rerank.engine.checkpoint import load_checkpoint
+from gliclass_rerank.engine.scorer import TOKEN_BUDGETS, GLiClassScorer, pad
 from gliclass_rerank.modeling.attention import Window, packed_attention
 from gliclass_rerank.modeling.packed import round_up
-from gliclass_rerank.prompt import Prompt
-from gliclass_rerank.scorer import TOKEN_BUDGETS, GLiClassScorer, pad
+from gliclass_rerank.prompt.builder import Prompt
 
 RNG = random.Random(3)
 WORDS = ["bread", "rises", "because", "yeast", "makes", "gas", "and", "leaves", "turn", "light", "into", "sugar"]

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import load_checkpoint
+from gliclass_rerank.engine.checkpoint import load_checkpoint
+from gliclass_rerank.engine.scorer import GLiClassScorer
 from gliclass_rerank.modeling.config import ENCODERS as ALL_ENCODERS
-from gliclass_rerank.scorer import GLiClassScorer
 from tests.conftest import PASSAGES
 from tests.random_checkpoints import ENCODERS, TOKENIZERS, OfficialPipeline, covering_grid, write_checkpoint
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 from transformers import BertTokenizerFast
 
-from gliclass_rerank.prompt import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN, PromptBuilder
+from gliclass_rerank.prompt.builder import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN, PromptBuilder
 from tests.random_checkpoints import TOKENIZERS, make_tokenizer
 
 # Texts as people write them, from pieces that tokenizers treat specially: blanks, accents, scripts.

@@ -10,10 +10,10 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from gliclass_rerank.checkpoint import load_checkpoint, save_checkpoint
+from gliclass_rerank.engine.checkpoint import load_checkpoint, save_checkpoint
 from gliclass_rerank.training.reading import read_data
 from gliclass_rerank.training.start import start_from_encoder
-from recipes.embedded_model import FIRST, choose_passages, is_finished
+from recipes.bundled_model import FIRST, choose_passages, is_finished
 from recipes.english_vocabulary import is_needed, keep_english
 from recipes.mix_weights import mix_with_start
 

@@ -29,9 +29,9 @@ PASSAGES = [
 ]
 
 
-def test_rank_sorts_by_score_and_keeps_the_input(embedded: GLiClassReranker) -> None:
+def test_rank_sorts_by_score_and_keeps_the_input(bundled: GLiClassReranker) -> None:
     given_passages = list(PASSAGES)
-    hits = embedded.rank(QUERY, given_passages)
+    hits = bundled.rank(QUERY, given_passages)
     assert hits[0].index == 1
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert sorted(hit.index for hit in hits) == [0, 1, 2, 3]
@@ -40,51 +40,51 @@ def test_rank_sorts_by_score_and_keeps_the_input(embedded: GLiClassReranker) -> 
     assert given_passages == PASSAGES
 
 
-def test_equal_scores_keep_the_input_order(embedded: GLiClassReranker) -> None:
-    hits = embedded.rank(QUERY, ["same"] * 5)
+def test_equal_scores_keep_the_input_order(bundled: GLiClassReranker) -> None:
+    hits = bundled.rank(QUERY, ["same"] * 5)
     assert [hit.index for hit in hits] == [0, 1, 2, 3, 4]
-    twice = [hit.index for hit in embedded.rank(QUERY, PASSAGES) if hit.index in (0, 3)]
+    twice = [hit.index for hit in bundled.rank(QUERY, PASSAGES) if hit.index in (0, 3)]
     assert twice == [0, 3]
 
 
-def test_score_gives_the_scores_of_rank_in_input_order(embedded: GLiClassReranker) -> None:
-    scores = embedded.score(QUERY, PASSAGES)
-    assert {hit.index: hit.score for hit in embedded.rank(QUERY, PASSAGES)} == dict(enumerate(scores))
+def test_score_gives_the_scores_of_rank_in_input_order(bundled: GLiClassReranker) -> None:
+    scores = bundled.score(QUERY, PASSAGES)
+    assert {hit.index: hit.score for hit in bundled.rank(QUERY, PASSAGES)} == dict(enumerate(scores))
     assert all(0 <= score <= 1 for score in scores)
 
 
-def test_top_k_and_threshold_cut(embedded: GLiClassReranker) -> None:
-    hits = embedded.rank(QUERY, PASSAGES)
-    assert embedded.rank(QUERY, PASSAGES, top_k=2) == hits[:2]
-    assert embedded.rank(QUERY, PASSAGES, top_k=99) == hits
+def test_top_k_and_threshold_cut(bundled: GLiClassReranker) -> None:
+    hits = bundled.rank(QUERY, PASSAGES)
+    assert bundled.rank(QUERY, PASSAGES, top_k=2) == hits[:2]
+    assert bundled.rank(QUERY, PASSAGES, top_k=99) == hits
     # The threshold itself is kept.
-    assert embedded.rank(QUERY, PASSAGES, threshold=hits[1].score) == hits[:2]
-    assert embedded.rank(QUERY, PASSAGES, threshold=0) == hits
-    assert embedded.rank(QUERY, PASSAGES, threshold=hits[1].score, top_k=1) == hits[:1]
+    assert bundled.rank(QUERY, PASSAGES, threshold=hits[1].score) == hits[:2]
+    assert bundled.rank(QUERY, PASSAGES, threshold=0) == hits
+    assert bundled.rank(QUERY, PASSAGES, threshold=hits[1].score, top_k=1) == hits[:1]
 
 
-def test_score_matrix_scores_each_pair_on_its_own(embedded: GLiClassReranker) -> None:
+def test_score_matrix_scores_each_pair_on_its_own(bundled: GLiClassReranker) -> None:
     queries = [QUERY, "When did the stock market close?", "sugar"]
-    matrix = embedded.score_matrix(queries, PASSAGES)
+    matrix = bundled.score_matrix(queries, PASSAGES)
     assert matrix.shape == (3, 4) and matrix.dtype == np.float32
     for row, query in zip(matrix, queries, strict=True):
-        np.testing.assert_allclose(row, embedded.score(query, PASSAGES), atol=1e-6)
+        np.testing.assert_allclose(row, bundled.score(query, PASSAGES), atol=1e-6)
 
 
-def test_nothing_in_nothing_out(embedded: GLiClassReranker) -> None:
-    assert embedded.rank(QUERY, []) == []
-    assert embedded.score(QUERY, []) == []
-    assert embedded.score_matrix([], PASSAGES).shape == (0, 4)
-    assert embedded.score_matrix([QUERY, "q"], []).shape == (2, 0)
+def test_nothing_in_nothing_out(bundled: GLiClassReranker) -> None:
+    assert bundled.rank(QUERY, []) == []
+    assert bundled.score(QUERY, []) == []
+    assert bundled.score_matrix([], PASSAGES).shape == (0, 4)
+    assert bundled.score_matrix([QUERY, "q"], []).shape == (2, 0)
 
 
-def test_passages_may_be_any_iterable(embedded: GLiClassReranker) -> None:
-    assert embedded.score(QUERY, (p for p in PASSAGES)) == embedded.score(QUERY, tuple(PASSAGES))
+def test_passages_may_be_any_iterable(bundled: GLiClassReranker) -> None:
+    assert bundled.score(QUERY, (p for p in PASSAGES)) == bundled.score(QUERY, tuple(PASSAGES))
 
 
-def test_more_passages_than_one_block(embedded: GLiClassReranker) -> None:
+def test_more_passages_than_one_block(bundled: GLiClassReranker) -> None:
     passages = [f"{i}" for i in range(1100)]
-    assert embedded.score("3", passages)[1020:1030] == pytest.approx(embedded.score("3", passages[1020:1030]), abs=1e-5)
+    assert bundled.score("3", passages)[1020:1030] == pytest.approx(bundled.score("3", passages[1020:1030]), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_more_passages_than_one_block(embedded: GLiClassReranker) -> None:
     ],
 )
 def test_bad_texts_are_refused_by_name(
-    arguments: tuple[Any, Any], error: type[Exception], message: str, embedded: GLiClassReranker
+    arguments: tuple[Any, Any], error: type[Exception], message: str, bundled: GLiClassReranker
 ) -> None:
     with pytest.raises(error, match=message):
-        embedded.rank(*arguments)
+        bundled.rank(*arguments)
     with pytest.raises(error, match=message):
-        embedded.score(*arguments)
+        bundled.score(*arguments)
 
 
 @pytest.mark.parametrize("passages", [PASSAGES, []])
@@ -128,27 +128,27 @@ def test_bad_texts_are_refused_by_name(
     ],
 )
 def test_bad_cuts_are_refused_even_without_passages(
-    options: dict[str, Any], error: type[Exception], message: str, passages: list[str], embedded: GLiClassReranker
+    options: dict[str, Any], error: type[Exception], message: str, passages: list[str], bundled: GLiClassReranker
 ) -> None:
     with pytest.raises(error, match=message):
-        embedded.rank(QUERY, passages, **options)
+        bundled.rank(QUERY, passages, **options)
 
 
 @pytest.mark.parametrize("query", ["", " \n", "\x00", "\u200b", "\u00ad \ufeff", "\ud800"])
-def test_a_query_of_nothing_that_can_be_seen_is_refused(query: str, embedded: GLiClassReranker) -> None:
+def test_a_query_of_nothing_that_can_be_seen_is_refused(query: str, bundled: GLiClassReranker) -> None:
     with pytest.raises(ValueError, match=r"query is .* can be seen"):
-        embedded.rank(query, PASSAGES)
+        bundled.rank(query, PASSAGES)
 
 
-def test_score_matrix_names_the_query_that_is_wrong(embedded: GLiClassReranker) -> None:
+def test_score_matrix_names_the_query_that_is_wrong(bundled: GLiClassReranker) -> None:
     with pytest.raises(TypeError, match="queries is a single str"):
-        embedded.score_matrix(QUERY, PASSAGES)
+        bundled.score_matrix(QUERY, PASSAGES)
     with pytest.raises(ValueError, match=r"queries\[1\] is ' '"):
-        embedded.score_matrix([QUERY, " "], PASSAGES)
+        bundled.score_matrix([QUERY, " "], PASSAGES)
 
 
-def test_a_cut_passage_says_so(embedded: GLiClassReranker) -> None:
-    hits = embedded.rank(QUERY, ["Leaves turn light into sugar. " * 200, "Leaves turn light into sugar."])
+def test_a_cut_passage_says_so(bundled: GLiClassReranker) -> None:
+    hits = bundled.rank(QUERY, ["Leaves turn light into sugar. " * 200, "Leaves turn light into sugar."])
     assert {hit.index: hit.truncated for hit in hits} == {0: True, 1: False}
 
 
@@ -173,20 +173,20 @@ def test_a_forged_label_scores_as_its_characters(checkpoint_folder: Callable[...
         max_size=6,
     )
 )
-def test_any_text_gets_a_finite_score(embedded: GLiClassReranker, passages: list[str]) -> None:
-    hits = embedded.rank(QUERY, passages)
+def test_any_text_gets_a_finite_score(bundled: GLiClassReranker, passages: list[str]) -> None:
+    hits = bundled.rank(QUERY, passages)
     assert sorted(hit.index for hit in hits) == list(range(len(passages)))
     assert all(math.isfinite(hit.score) and 0 <= hit.score <= 1 for hit in hits)
 
 
-def test_async_gives_the_same_and_lets_the_loop_run(embedded: GLiClassReranker) -> None:
+def test_async_gives_the_same_and_lets_the_loop_run(bundled: GLiClassReranker) -> None:
     threads: list[int] = []
 
     class Spy(GLiClassReranker):
         """Notes which thread the work is done in."""
 
         def __init__(self) -> None:
-            self.__dict__.update(embedded.__dict__)
+            self.__dict__.update(bundled.__dict__)
 
         def _score(self, *arguments: Any, **options: Any) -> Any:
             threads.append(threading.get_ident())
@@ -198,8 +198,8 @@ def test_async_gives_the_same_and_lets_the_loop_run(embedded: GLiClassReranker) 
         )
 
     hits, scores = asyncio.run(both())
-    assert hits == embedded.rank(QUERY, PASSAGES, top_k=2, threshold=0.0)
-    assert scores == pytest.approx(embedded.score(QUERY, PASSAGES), abs=1e-6)
+    assert hits == bundled.rank(QUERY, PASSAGES, top_k=2, threshold=0.0)
+    assert scores == pytest.approx(bundled.score(QUERY, PASSAGES), abs=1e-6)
     assert threading.get_ident() not in threads and len(threads) == 2
 
 
@@ -215,18 +215,18 @@ def test_import_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_pairs_are_scored_as_alone_in_their_order(embedded: GLiClassReranker) -> None:
+def test_pairs_are_scored_as_alone_in_their_order(bundled: GLiClassReranker) -> None:
     pairs = [(query, passage) for passage in (*PASSAGES, PASSAGES[0]) for query in ("does bread rise?", "sugar")]
-    expected = [embedded.score(query, [passage])[0] for query, passage in pairs]
-    assert embedded.score_pairs(iter(pairs)) == pytest.approx(expected, abs=1e-6)
+    expected = [bundled.score(query, [passage])[0] for query, passage in pairs]
+    assert bundled.score_pairs(iter(pairs)) == pytest.approx(expected, abs=1e-6)
     windows = GLiClassReranker.from_pretrained(device="cpu", dtype="float32", long_passages="windows")
     long = [("bread", "The council met. " * 300 + "Bread rises."), ("sugar", "The council met. " * 300)]
     expected = [windows.score(query, [passage])[0] for query, passage in long]
     assert windows.score_pairs(long) == pytest.approx(expected, abs=1e-6)
-    assert embedded.score_pairs([]) == []
+    assert bundled.score_pairs([]) == []
 
 
 @pytest.mark.parametrize(("pair", "error"), [((" ", "a"), ValueError), (("a", 3), TypeError), ((3, "a"), TypeError)])
-def test_a_pair_that_cannot_be_scored_is_refused(pair: Any, error: type[Exception], embedded: GLiClassReranker) -> None:
+def test_a_pair_that_cannot_be_scored_is_refused(pair: Any, error: type[Exception], bundled: GLiClassReranker) -> None:
     with pytest.raises(error, match="expected"):
-        embedded.score_pairs([("bread", "Bread rises."), pair])
+        bundled.score_pairs([("bread", "Bread rises."), pair])

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import load_checkpoint
-from gliclass_rerank.prompt import Prompt
-from gliclass_rerank.scorer import GLiClassScorer
+from gliclass_rerank.engine.checkpoint import load_checkpoint
+from gliclass_rerank.engine.scorer import GLiClassScorer
+from gliclass_rerank.prompt.builder import Prompt
 from tests.random_checkpoints import ENCODERS
 
 QUERY = "does bread rise?"
@@ -30,12 +30,12 @@ def load(folder: Path, **options: object) -> GLiClassReranker:
     return GLiClassReranker.from_pretrained(folder, **{"device": "cpu", "dtype": "float32", **options})
 
 
-@pytest.fixture(params=["modernbert-avg", "deberta-v2-avg", "bert-avg", "embedded"])
+@pytest.fixture(params=["modernbert-avg", "deberta-v2-avg", "bert-avg", "bundled"])
 def reranker(
-    request: pytest.FixtureRequest, checkpoint_folder: Callable[..., Path], embedded: GLiClassReranker
+    request: pytest.FixtureRequest, checkpoint_folder: Callable[..., Path], bundled: GLiClassReranker
 ) -> GLiClassReranker:
-    if request.param == "embedded":
-        return embedded
+    if request.param == "bundled":
+        return bundled
     encoder = request.param.removesuffix("-avg")
     return load(checkpoint_folder(encoder, pooling_strategy="avg", scorer_type="mlp", prompt_first=True))
 
@@ -198,11 +198,11 @@ def _rank_in_child(reranker: GLiClassReranker, queue: multiprocessing.SimpleQueu
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_process_forked_while_a_passage_was_read_gets_the_error_too(embedded: GLiClassReranker) -> None:
+def test_a_process_forked_while_a_passage_was_read_gets_the_error_too(bundled: GLiClassReranker) -> None:
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
-    child = context.Process(target=_rank_in_child, args=(embedded, queue), daemon=True)
-    with embedded._loaded.checkpoint.prompts._cache._lock:
+    child = context.Process(target=_rank_in_child, args=(bundled, queue), daemon=True)
+    with bundled._loaded.checkpoint.prompts._cache._lock:
         child.start()
     child.join(30)
     assert not child.is_alive()
@@ -212,9 +212,9 @@ def test_a_process_forked_while_a_passage_was_read_gets_the_error_too(embedded: 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-3), ("bfloat16", 5e-2)])
-def test_cuda_scores_are_near_those_of_the_cpu(dtype: str, tolerance: float, embedded: GLiClassReranker) -> None:
+def test_cuda_scores_are_near_those_of_the_cpu(dtype: str, tolerance: float, bundled: GLiClassReranker) -> None:
     cuda = GLiClassReranker.from_pretrained(device="cuda", dtype=dtype)  # type: ignore[arg-type]
-    assert cuda.score(QUERY, MANY) == pytest.approx(embedded.score(QUERY, MANY), abs=tolerance)
+    assert cuda.score(QUERY, MANY) == pytest.approx(bundled.score(QUERY, MANY), abs=tolerance)
 
 
 def test_half_precision_leaves_the_angles_of_positions_alone(checkpoint_folder: Callable[..., Path]) -> None:
@@ -228,7 +228,7 @@ def test_half_precision_leaves_the_angles_of_positions_alone(checkpoint_folder: 
     assert {p.dtype for p in network.encoder_model.parameters()} == {torch.bfloat16}
 
 
-def test_a_caller_s_autocast_changes_no_score(embedded: GLiClassReranker) -> None:
-    scores = embedded.score(QUERY, MANY[:4])
+def test_a_caller_s_autocast_changes_no_score(bundled: GLiClassReranker) -> None:
+    scores = bundled.score(QUERY, MANY[:4])
     with torch.autocast("cpu", torch.bfloat16):
-        assert embedded.score(QUERY, MANY[:4]) == scores
+        assert bundled.score(QUERY, MANY[:4]) == scores

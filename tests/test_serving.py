@@ -26,9 +26,9 @@ PASSAGES = ["The market closed early.", "Leaves turn light, water and air into s
 
 
 @pytest.fixture(scope="module")
-def client(embedded: GLiClassReranker) -> Iterator[httpx.Client]:
+def client(bundled: GLiClassReranker) -> Iterator[httpx.Client]:
     limits = Limits(passages=50, passage_characters=150_000, body_bytes=1_000_000)
-    with Serving(make_app(embedded, limits=limits)) as client:
+    with Serving(make_app(bundled, limits=limits)) as client:
         yield client
 
 
@@ -37,11 +37,11 @@ def client(embedded: GLiClassReranker) -> Iterator[httpx.Client]:
 
 @pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
 def test_documents_come_back_best_first_with_the_scores_of_rank(
-    path: str, client: httpx.Client, embedded: GLiClassReranker
+    path: str, client: httpx.Client, bundled: GLiClassReranker
 ) -> None:
     body = {"model": "mine", "query": QUERY, "documents": PASSAGES, "top_n": 2, "unknown": {"x": 1}}
     answer = client.post(path, json=body).raise_for_status().json()
-    expected = embedded.rank(QUERY, PASSAGES, top_k=2)
+    expected = bundled.rank(QUERY, PASSAGES, top_k=2)
     assert [result["index"] for result in answer["results"]] == [hit.index for hit in expected]
     assert [r["relevance_score"] for r in answer["results"]] == pytest.approx([h.score for h in expected], abs=1e-5)
     assert answer["model"] == "mine" and answer["usage"]["total_tokens"] > 0 and answer["id"]
@@ -54,8 +54,8 @@ def test_documents_can_be_objects_and_come_back_on_request(client: httpx.Client)
     assert [r["document"] for r in results] == [{"text": PASSAGES[r["index"]]} for r in results] and len(results) == 3
 
 
-def test_texts_are_answered_as_tei_does(client: httpx.Client, embedded: GLiClassReranker) -> None:
-    scores = embedded.score(QUERY, PASSAGES)
+def test_texts_are_answered_as_tei_does(client: httpx.Client, bundled: GLiClassReranker) -> None:
+    scores = bundled.score(QUERY, PASSAGES)
     found = client.post("/rerank", json={"query": QUERY, "texts": PASSAGES, "truncate": None}).raise_for_status().json()
     assert {r["index"]: r["score"] for r in found} == pytest.approx(dict(enumerate(scores)), abs=1e-5)
     assert [r["score"] for r in found] == sorted((r["score"] for r in found), reverse=True) and "text" not in found[0]
@@ -170,8 +170,8 @@ def test_no_body_brings_it_down(client: httpx.Client, body: Any) -> None:
         assert client.post(path, content=json.dumps(body)).status_code < 500
 
 
-def test_a_key_is_asked_for_where_there_is_one(embedded: GLiClassReranker) -> None:
-    with Serving(make_app(embedded, api_key="geheim ü")) as client:
+def test_a_key_is_asked_for_where_there_is_one(bundled: GLiClassReranker) -> None:
+    with Serving(make_app(bundled, api_key="geheim ü")) as client:
         body = {"query": QUERY, "texts": PASSAGES}
         wrong: dict[str, str]
         for wrong in ({}, {"Authorization": "Bearer no"}, {"X-API-Key": "geheim"}):
@@ -183,9 +183,9 @@ def test_a_key_is_asked_for_where_there_is_one(embedded: GLiClassReranker) -> No
         assert client.get("/health").status_code == 200
 
 
-def test_an_empty_key_is_refused(embedded: GLiClassReranker) -> None:
+def test_an_empty_key_is_refused(bundled: GLiClassReranker) -> None:
     with pytest.raises(ValueError, match="api_key is empty"):
-        make_app(embedded, api_key=" ")
+        make_app(bundled, api_key=" ")
 
 
 # The other routes
@@ -207,7 +207,7 @@ def test_an_operator_sees_how_it_goes(client: httpx.Client) -> None:
     assert "gliclass_waiting_passages 0.0" in metrics
 
 
-def test_batched_with_strangers_scores_are_those_alone(client: httpx.Client, embedded: GLiClassReranker) -> None:
+def test_batched_with_strangers_scores_are_those_alone(client: httpx.Client, bundled: GLiClassReranker) -> None:
     queries = [f"{QUERY} {i}" for i in range(16)]
 
     def ask(query: str) -> dict[int, float]:
@@ -217,7 +217,7 @@ def test_batched_with_strangers_scores_are_those_alone(client: httpx.Client, emb
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(ask, queries))
     for query, scores in zip(queries, found, strict=True):
-        assert scores == pytest.approx(dict(enumerate(embedded.score(query, PASSAGES))), abs=1e-5)
+        assert scores == pytest.approx(dict(enumerate(bundled.score(query, PASSAGES))), abs=1e-5)
 
 
 # The queue
@@ -252,8 +252,8 @@ class HeldReranker(GLiClassReranker):
         return [score / (1 + score) for score in self.held(list(pairs))]
 
 
-def test_when_too_much_waits_the_next_is_told_when_to_come_again(embedded: GLiClassReranker) -> None:
-    reranker = HeldReranker(embedded)
+def test_when_too_much_waits_the_next_is_told_when_to_come_again(bundled: GLiClassReranker) -> None:
+    reranker = HeldReranker(bundled)
     with Serving(make_app(reranker, limits=Limits(waiting=4))) as client, ThreadPoolExecutor(2) as pool:
         first = pool.submit(client.post, "/rerank", json={"query": "first", "texts": ["a"]})
         assert reranker.held.begun.wait(30)
@@ -268,8 +268,8 @@ def test_when_too_much_waits_the_next_is_told_when_to_come_again(embedded: GLiCl
         assert [first.result().status_code, second.result().status_code] == [200, 200]
 
 
-def test_an_answer_that_takes_too_long_is_given_up(embedded: GLiClassReranker) -> None:
-    reranker = HeldReranker(embedded)
+def test_an_answer_that_takes_too_long_is_given_up(bundled: GLiClassReranker) -> None:
+    reranker = HeldReranker(bundled)
     with Serving(make_app(reranker, limits=Limits(seconds=0.2))) as client:
         answer = client.post("/v2/rerank", json={"query": "first", "documents": ["a"]})
         assert answer.status_code == 503 and answer.json()["error"]["type"] == "timeout"
@@ -278,8 +278,8 @@ def test_an_answer_that_takes_too_long_is_given_up(embedded: GLiClassReranker) -
         assert client.post("/v2/rerank", json={"query": "again", "documents": ["a"]}).status_code == 200
 
 
-def test_what_a_client_that_left_had_asked_for_is_never_scored(embedded: GLiClassReranker) -> None:
-    reranker = HeldReranker(embedded)
+def test_what_a_client_that_left_had_asked_for_is_never_scored(bundled: GLiClassReranker) -> None:
+    reranker = HeldReranker(bundled)
     with Serving(make_app(reranker)) as client, ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/rerank", json={"query": "first", "texts": ["a"]})
         assert reranker.held.begun.wait(30)
@@ -294,9 +294,9 @@ def test_what_a_client_that_left_had_asked_for_is_never_scored(embedded: GLiClas
 
 
 def test_a_failure_of_the_model_is_told_in_the_caller_s_dialect_and_nothing_of_the_text(
-    embedded: GLiClassReranker, caplog: pytest.LogCaptureFixture
+    bundled: GLiClassReranker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reranker = HeldReranker(embedded)
+    reranker = HeldReranker(bundled)
     reranker.held.go.set()
     with Serving(make_app(reranker)) as client:
         tei = client.post("/rerank", json={"query": "q", "texts": ["broken"]})

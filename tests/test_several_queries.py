@@ -74,17 +74,17 @@ def test_equal_sums_of_ranks_keep_the_input_order() -> None:
     assert first == second
 
 
-def test_several_queries_are_scored_apart_and_fused(embedded: GLiClassReranker) -> None:
-    matrix = [embedded.score(query, PASSAGES) for query in QUERIES]
+def test_several_queries_are_scored_apart_and_fused(bundled: GLiClassReranker) -> None:
+    matrix = [bundled.score(query, PASSAGES) for query in QUERIES]
     for fusion in ("max", "mean", "rrf"):
         scores, order = fuse(matrix, fusion)
-        hits = embedded.rank(QUERIES, PASSAGES, fusion=fusion)
+        hits = bundled.rank(QUERIES, PASSAGES, fusion=fusion)
         assert [hit.index for hit in hits] == order
         assert [hit.score for hit in hits] == pytest.approx([scores[i] for i in order], abs=1e-6)
         # The threshold is the fused score's, whatever decides on the order.
-        kept = embedded.rank(QUERIES, PASSAGES, fusion=fusion, threshold=sorted(scores)[-2])
+        kept = bundled.rank(QUERIES, PASSAGES, fusion=fusion, threshold=sorted(scores)[-2])
         assert [hit.index for hit in kept] == [i for i in order if scores[i] >= sorted(scores)[-2]]
-    assert asyncio.run(embedded.arank(QUERIES, PASSAGES, fusion="rrf", together=True, facets=FACETS)) == embedded.rank(
+    assert asyncio.run(bundled.arank(QUERIES, PASSAGES, fusion="rrf", together=True, facets=FACETS)) == bundled.rank(
         iter(QUERIES), PASSAGES, fusion="rrf", together=True, facets=iter(FACETS)
     )
 
@@ -125,8 +125,8 @@ def test_a_query_longer_than_half_a_prompt_stays_alone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_no_queries_no_rows(embedded: GLiClassReranker, together: bool) -> None:
-    assert embedded.score_matrix([], PASSAGES, together=together).shape == (0, len(PASSAGES))
+def test_no_queries_no_rows(bundled: GLiClassReranker, together: bool) -> None:
+    assert bundled.score_matrix([], PASSAGES, together=together).shape == (0, len(PASSAGES))
 
 
 # Facets
@@ -151,16 +151,16 @@ def test_every_query_has_the_facets_beside_it(folder: Path, together: bool) -> N
             assert hit.score >= alone[hit.index].score - 1e-6
 
 
-def test_a_facet_s_lowest_score_keeps_what_reaches_it(embedded: GLiClassReranker) -> None:
-    scores = {hit.index: hit.facets[FACETS[0]] for hit in embedded.rank(QUERIES[0], PASSAGES, facets=FACETS)}
+def test_a_facet_s_lowest_score_keeps_what_reaches_it(bundled: GLiClassReranker) -> None:
+    scores = {hit.index: hit.facets[FACETS[0]] for hit in bundled.rank(QUERIES[0], PASSAGES, facets=FACETS)}
     lowest = sorted(scores.values())[2]
-    kept = embedded.rank(QUERIES[0], PASSAGES, facets={FACETS[0]: lowest, FACETS[1]: 0}, top_k=3)
-    alike = [h for h in embedded.rank(QUERIES[0], PASSAGES, facets=FACETS) if scores[h.index] >= lowest]
+    kept = bundled.rank(QUERIES[0], PASSAGES, facets={FACETS[0]: lowest, FACETS[1]: 0}, top_k=3)
+    alike = [h for h in bundled.rank(QUERIES[0], PASSAGES, facets=FACETS) if scores[h.index] >= lowest]
     assert kept == alike[:3] and len(alike) == len(PASSAGES) - 2
 
 
-def test_without_facets_there_are_none(embedded: GLiClassReranker) -> None:
-    [hit] = embedded.rank("bread", ["Bread rises."])
+def test_without_facets_there_are_none(bundled: GLiClassReranker) -> None:
+    [hit] = bundled.rank("bread", ["Bread rises."])
     assert hit.facets == {} and math.isfinite(hit.score) and {hit: 1}[hit] == 1
 
 
@@ -180,7 +180,7 @@ def test_without_facets_there_are_none(embedded: GLiClassReranker) -> None:
 )
 @pytest.mark.parametrize("passages", [PASSAGES, []])
 def test_what_cannot_be_asked_is_refused(
-    query: Any, options: dict[str, Any], error: type[Exception], message: str, passages: Any, embedded: GLiClassReranker
+    query: Any, options: dict[str, Any], error: type[Exception], message: str, passages: Any, bundled: GLiClassReranker
 ) -> None:
     with pytest.raises(error, match=message):
-        embedded.rank(query, passages, **options)
+        bundled.rank(query, passages, **options)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gliclass_rerank.ahead import ahead
-from gliclass_rerank.checkpoint import load_checkpoint
-from gliclass_rerank.token_cache import Encoded, TokenCache, key_of
+from gliclass_rerank.engine.ahead import ahead
+from gliclass_rerank.engine.checkpoint import load_checkpoint
+from gliclass_rerank.prompt.token_cache import Encoded, TokenCache, key_of
 
 SEEN, FRESH = load_checkpoint().prompts, load_checkpoint().prompts
 
@@ -104,7 +104,7 @@ def test_ahead_waits_its_turn_where_no_thread_can_be_had() -> None:
     # Threads that outlive the main one find that no pool takes work any more.
     script = """
 import threading
-from gliclass_rerank.ahead import ahead
+from gliclass_rerank.engine.ahead import ahead
 
 def late():
     threading.main_thread().join()

@@ -11,9 +11,9 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 from typer.testing import CliRunner
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.checkpoint import load_checkpoint, save_checkpoint
-from gliclass_rerank.cli import app
-from gliclass_rerank.prompt import PromptBuilder
+from gliclass_rerank.cli.app import app
+from gliclass_rerank.engine.checkpoint import load_checkpoint, save_checkpoint
+from gliclass_rerank.prompt.builder import PromptBuilder
 from gliclass_rerank.training.data import Passage, Question, TrainingData
 from gliclass_rerank.training.encoders import encode
 from gliclass_rerank.training.losses import focal_loss, group_loss, list_loss, taught_by_cosines, taught_by_logits
@@ -203,10 +203,10 @@ def test_a_network_keeps_its_encoder_and_gets_control_tokens(encoder: Path) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [["--learning-rate", 2e-4], ["--lora", "embedded", "--learning-rate", 1e-3, "--head-learning-rate", 1e-3]],
+    [["--learning-rate", 2e-4], ["--lora", "bundled", "--learning-rate", 1e-3, "--head-learning-rate", 1e-3]],
     ids=["full", "lora"],
 )
-def test_the_embedded_model_learns_what_it_is_told(secrets: Path, tmp_path: Path, options: list[object]) -> None:
+def test_the_bundled_model_learns_what_it_is_told(secrets: Path, tmp_path: Path, options: list[object]) -> None:
     run("train", tmp_path / "model", secrets, "--steps", 80, *options)
     assert losses(tmp_path / "model")[-1] < 0.3 * losses(tmp_path / "model")[0]
     assert secrets_known(None) < 0.5 and secrets_known(tmp_path / "model") == 1
@@ -279,7 +279,7 @@ def test_a_model_that_is_trained_further_loses_its_threshold(colors: Path, tmp_p
     assert load_checkpoint(tmp_path / "m").config.recommended_threshold is None
 
 
-@pytest.mark.parametrize("lora", [[], ["--lora", "embedded"]], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", [[], ["--lora", "bundled"]], ids=["full", "lora"])
 def test_a_stopped_run_ends_as_one_that_was_not_stopped(
     encoder: Path, colors: Path, tmp_path: Path, lora: list[str]
 ) -> None:
@@ -336,7 +336,7 @@ def test_lora_learns_from_labelled_texts_and_rows(colors: Path, tmp_path: Path, 
     file = tmp_path / "rows.jsonl"
     write_rows(file, *rows)
     start = checkpoint_folder("bert", prompt_first=True)
-    arguments = ["--lora", "embedded", "--learning-rate", 3e-3, "--steps", 30]
+    arguments = ["--lora", "bundled", "--learning-rate", 3e-3, "--steps", 30]
     run("train", tmp_path / "model", file, colors, "--start", start, *arguments)
     assert np.mean(losses(tmp_path / "model")[-2:]) < losses(tmp_path / "model")[0]
     before, after = (load_checkpoint(f).network.state_dict() for f in (start, tmp_path / "model"))
@@ -387,7 +387,7 @@ def test_a_run_that_failed_before_its_first_state_can_be_corrected(encoder: Path
         (["no-such-folder.jsonl"], "No such file"),
         (["COLORS", "--start", "./nowhere"], "there is no folder"),
         (["COLORS", "--held-out", "8"], "8 questions to be kept out"),
-        (["COLORS", "--lora", "base"], "presets that fit it: embedded"),
+        (["COLORS", "--lora", "base"], "presets that fit it: bundled"),
         (["COLORS", "--lora", "bass"], "lora is 'bass', expected one of"),
         (["COLORS", "--max-length", "513"], "the encoder has 512 positions"),
         (["COLORS", "--learning-rate", "1e20", "--steps", "3"], "lower the learning rate"),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.windows import part
+from gliclass_rerank.prompt.windows import part
 from tests.conftest import PASSAGES
 
 FILLER = "The council met on Monday and spoke about the roads, the weather and the price of coal. "
@@ -74,8 +74,8 @@ def test_the_best_window_counts_and_is_named(windows: GLiClassReranker) -> None:
     assert cut.truncated and cut.span is None and cut.score < hit.score
 
 
-def test_passages_that_fit_are_read_as_before(windows: GLiClassReranker, embedded: GLiClassReranker) -> None:
-    assert windows.rank(QUERY, PASSAGES) == embedded.rank(QUERY, PASSAGES)
+def test_passages_that_fit_are_read_as_before(windows: GLiClassReranker, bundled: GLiClassReranker) -> None:
+    assert windows.rank(QUERY, PASSAGES) == bundled.rank(QUERY, PASSAGES)
     among = windows.rank(QUERY, [LONG, *PASSAGES])
     assert {hit.text: hit.span is None for hit in among} == {LONG: False} | dict.fromkeys(PASSAGES, True)
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliclass_rerank.adapter import require_framework
-from gliclass_rerank.beir_files import read_json, read_json_lines
+from gliclass_rerank.data.beir import read_json, read_json_lines
+from gliclass_rerank.optional import require
 from gliclass_rerank.validation import Dtype, check_count, check_queries, check_texts
 
 LABELS = "labels.json"
@@ -143,7 +143,7 @@ def evaluate_classification(
         >>> evaluate_classification(tea, lambda texts, labels: ["hot"] * len(texts)).accuracy
         0.5
     """
-    require_framework("sklearn", extra="eval")
+    require("sklearn", extra="eval")
     from sklearn.metrics import accuracy_score, f1_score
 
     answers: list[int] = []
@@ -184,7 +184,7 @@ def nli_classifier(model: str | os.PathLike[str], device: str | None = None, dty
     """
     from transformers import pipeline
 
-    from gliclass_rerank.scorer import choose_device, choose_dtype
+    from gliclass_rerank.engine.scorer import choose_device, choose_dtype
 
     where = choose_device(device)
     run = pipeline(

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliclass_rerank.beir_files import read_passages, read_qrels, read_queries, read_run
-from gliclass_rerank.keyword_index import KeywordIndex
+from gliclass_rerank.data.beir import read_passages, read_qrels, read_queries, read_run
+from gliclass_rerank.data.bm25 import KeywordIndex
 from gliclass_rerank.validation import check_count
 
 _BM25_DEPTH = 50

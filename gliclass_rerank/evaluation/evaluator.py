@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gliclass_rerank.adapter import require_framework
 from gliclass_rerank.evaluation.collection import Collection
 from gliclass_rerank.evaluation.measures import measure
 from gliclass_rerank.evaluation.significance import Estimate
+from gliclass_rerank.optional import require
 
 Score = Callable[[str, list[str]], Sequence[float]]
 
@@ -53,7 +53,7 @@ def evaluate(collection: Collection, score: Score) -> Evaluation:
         (0.5, 1.0)
     """
     for module in ("ir_measures", "scipy"):  # before any time is spent on scoring
-        require_framework(module, extra="eval")
+        require(module, extra="eval")
     if not collection.queries:
         raise ValueError(f"collection is {collection.name!r}, which has no queries.")
     reranked = {query: _rerank(collection, query, score) for query in collection.queries}

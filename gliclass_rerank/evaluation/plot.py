@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gliclass_rerank.adapter import require_framework
 from gliclass_rerank.evaluation.report import SHOWN, Results
 from gliclass_rerank.evaluation.significance import Estimate
+from gliclass_rerank.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ def save_plot(results: Results, path: str | os.PathLike[str]) -> None:
         ...     pathlib.Path(folder, "bars.png").read_bytes()[1:4]
         b'PNG'
     """
-    require_framework("matplotlib", extra="eval")
+    require("matplotlib", extra="eval")
     _draw(results).savefig(path, format="png", dpi=150)
 
 

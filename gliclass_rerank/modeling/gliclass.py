@@ -117,9 +117,9 @@ class GLiClassNetwork(nn.Module):
         return logits * self.logit_scale if self.config.normalize_features else logits
 
     def _with_segments(self, input_ids: Tensor) -> Tensor:
-        embedded: Tensor = self.encoder_model.get_input_embeddings()(input_ids)
-        segments: Tensor = self.segment_embeddings(self._segment_ids(input_ids)).to(embedded.dtype)
-        return embedded + segments
+        embeddings: Tensor = self.encoder_model.get_input_embeddings()(input_ids)
+        segments: Tensor = self.segment_embeddings(self._segment_ids(input_ids)).to(embeddings.dtype)
+        return embeddings + segments
 
     def _segment_ids(self, input_ids: Tensor) -> Tensor:
         """0 before the text token, 1 from it on; with examples everything is 2.

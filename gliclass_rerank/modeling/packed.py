@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from gliclass_rerank.modeling.attention import PACKED_ATTENTION, Encoder
 from gliclass_rerank.modeling.config import OFFSET_POSITIONS
-from gliclass_rerank.modeling.disentangled import encode_deberta
-from gliclass_rerank.modeling.rotary import encode_modernbert
+from gliclass_rerank.modeling.deberta import encode_deberta
+from gliclass_rerank.modeling.modernbert import encode_modernbert
 
 
 def can_pack(encoder: Encoder) -> bool:

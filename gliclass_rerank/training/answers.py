@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from gliclass_rerank.modeling.gliclass import GLiClassNetwork
-    from gliclass_rerank.prompt import Prompt, PromptBuilder
+    from gliclass_rerank.prompt.builder import Prompt, PromptBuilder
     from gliclass_rerank.training.sampling import Group
 
 _SIZE = 128

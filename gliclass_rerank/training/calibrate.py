@@ -13,10 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gliclass_rerank.checkpoint import Checkpoint, check_unused, find_checkpoint, load_checkpoint, save_checkpoint
-from gliclass_rerank.keyword_index import KeywordIndex
-from gliclass_rerank.progress import progress
-from gliclass_rerank.scorer import GLiClassScorer
+from gliclass_rerank.data.bm25 import KeywordIndex
+from gliclass_rerank.data.progress import progress
+from gliclass_rerank.engine.checkpoint import (
+    Checkpoint,
+    check_unused,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from gliclass_rerank.engine.scorer import GLiClassScorer
 from gliclass_rerank.training.data import Question, TrainingData, spread
 from gliclass_rerank.training.labels import fit_labels
 from gliclass_rerank.training.platt import (
@@ -71,7 +77,7 @@ def calibrate(
     The order of passages stays as it is. The config gets ``recommended_threshold``.
 
     Args:
-        model: A GLiClass checkpoint (hub name or folder; None for the embedded model).
+        model: A GLiClass checkpoint (hub name or folder; None for the bundled model).
         sources: Data as for training.
         output: Folder for the calibrated checkpoint.
         questions: How many questions, spread evenly over all of them, or over those that were kept

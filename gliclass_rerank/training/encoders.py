@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
-from gliclass_rerank.batching import plan_batches
-from gliclass_rerank.progress import progress
-from gliclass_rerank.prompt import without_surrogates
-from gliclass_rerank.scorer import choose_device, choose_dtype
+from gliclass_rerank.data.progress import progress
+from gliclass_rerank.engine.batching import plan_batches
+from gliclass_rerank.engine.scorer import choose_device, choose_dtype
+from gliclass_rerank.prompt.builder import without_surrogates
 
 _MAX_LENGTH = 256
 _TOKEN_BUDGET = 2048

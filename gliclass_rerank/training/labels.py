@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gliclass_rerank.prompt import PromptBuilder
+from gliclass_rerank.prompt.builder import PromptBuilder
 from gliclass_rerank.training.sampling import Group
 
 
@@ -17,7 +17,7 @@ def fit_labels(prompts: PromptBuilder, labels: Sequence[str], max_length: int) -
         max_length: Tokens of a sequence.
 
     Example:
-        >>> from gliclass_rerank.checkpoint import load_checkpoint
+        >>> from gliclass_rerank.engine.checkpoint import load_checkpoint
         >>> fit_labels(load_checkpoint().prompts, ["short", "long " * 99], 64)[0]
         'short'
     """
@@ -39,7 +39,7 @@ def fit_group(prompts: PromptBuilder, group: Group, max_length: int) -> Group:
         max_length: Tokens of a sequence.
 
     Example:
-        >>> from gliclass_rerank.checkpoint import load_checkpoint
+        >>> from gliclass_rerank.engine.checkpoint import load_checkpoint
         >>> group = Group(["a passage"], ["short", "long " * 99], [[1, 0]])
         >>> fit_group(load_checkpoint().prompts, group, 64)
         Group(passages=['a passage'], questions=['short'], targets=[[1]], similarities=None, answers=None)

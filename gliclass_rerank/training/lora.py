@@ -42,7 +42,7 @@ LORA_PRESETS = {
     "modern-large": LoraPreset(768, 1536, 0.7, _MODERNBERT),
     "base": LoraPreset(384, 768, 0.7, _DEBERTA),
     "large": LoraPreset(384, 768, 0.7, _DEBERTA),
-    "embedded": LoraPreset(64, 128, 0.5, _BERT),  # this project's own, for BERT encoders of this size
+    "bundled": LoraPreset(64, 128, 0.5, _BERT),  # this project's own, for BERT encoders of this size
 }
 
 
@@ -61,8 +61,8 @@ def add_lora(network: GLiClassNetwork, preset: LoraPreset) -> PeftModel:
         ValueError: The network has no module of one of the names.
 
     Example:
-        >>> from gliclass_rerank.checkpoint import load_checkpoint
-        >>> adapted = add_lora(load_checkpoint().network, LORA_PRESETS["embedded"])
+        >>> from gliclass_rerank.engine.checkpoint import load_checkpoint
+        >>> adapted = add_lora(load_checkpoint().network, LORA_PRESETS["bundled"])
         >>> trained, all_of_them = adapted.get_nb_trainable_parameters()
         >>> trained < all_of_them / 4
         True

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, zip_longest
 
-from gliclass_rerank.keyword_index import KeywordIndex
+from gliclass_rerank.data.bm25 import KeywordIndex
 from gliclass_rerank.training.data import TrainingData
 from gliclass_rerank.training.teacher import Teacher
 

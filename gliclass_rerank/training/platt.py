@@ -141,7 +141,7 @@ def fold_calibration(network: GLiClassNetwork, calibration: Calibration) -> None
         ValueError: There is an offset, but no place for it.
 
     Example:
-        >>> from gliclass_rerank.checkpoint import load_checkpoint
+        >>> from gliclass_rerank.engine.checkpoint import load_checkpoint
         >>> network = load_checkpoint().network
         >>> fold_calibration(network, Calibration(scale=1.0, offset=0.0, threshold=0.4))
         >>> network.config.recommended_threshold
@@ -177,7 +177,7 @@ def forget_threshold(network: GLiClassNetwork) -> None:
         network: Its config is replaced.
 
     Example:
-        >>> from gliclass_rerank.checkpoint import load_checkpoint
+        >>> from gliclass_rerank.engine.checkpoint import load_checkpoint
         >>> network = load_checkpoint().network
         >>> forget_threshold(network)
         >>> network.config.recommended_threshold is None

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from gliclass_rerank.beir_files import read_json_lines, read_qrels, read_rows
+from gliclass_rerank.data.beir import read_json_lines, read_qrels, read_rows
 from gliclass_rerank.training.data import LabelledText, Passage, Question, TrainingData
 
 # What a row's "label" may say; other words than these are refused, so that no typo turns into a no.

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.modeling.heads import Projector, WeightedDotScorer
-from gliclass_rerank.prompt import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN
+from gliclass_rerank.prompt.builder import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN
 from gliclass_rerank.training.encoders import load_encoder
 
 # GELU is nearly the identity for inputs well above zero: shift there, and back afterwards. A mean

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gliclass_rerank.atomic_write import atomic_write
+from gliclass_rerank.data.atomic_write import atomic_write
 from gliclass_rerank.training.data import TrainingData
 from gliclass_rerank.training.encoders import encode
 

@@ -12,10 +12,16 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from gliclass_rerank.checkpoint import check_unused, find_checkpoint, is_gliclass, load_checkpoint, save_checkpoint
+from gliclass_rerank.engine.checkpoint import (
+    check_unused,
+    find_checkpoint,
+    is_gliclass,
+    load_checkpoint,
+    save_checkpoint,
+)
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
-from gliclass_rerank.prompt import PromptBuilder
+from gliclass_rerank.prompt.builder import PromptBuilder
 from gliclass_rerank.training.data import Question, TrainingData, set_aside
 from gliclass_rerank.training.lora import LORA_PRESETS, add_lora, merge_lora
 from gliclass_rerank.training.negatives import HardNegatives
@@ -59,7 +65,7 @@ def train(
     same arguments.
 
     Args:
-        start: A GLiClass checkpoint (hub name or folder; None for the embedded model), or a bare
+        start: A GLiClass checkpoint (hub name or folder; None for the bundled model), or a bare
             encoder, which gets GLiClass's head and control tokens.
         sources: See ``read_data``.
         output: Folder of the checkpoint; ``log.jsonl`` in it has the loss and the dev scores.

@@ -15,14 +15,14 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from gliclass_rerank.atomic_write import atomic_write
-from gliclass_rerank.batching import plan_batches
-from gliclass_rerank.checkpoint import Checkpoint
+from gliclass_rerank.data.atomic_write import atomic_write
+from gliclass_rerank.engine.batching import plan_batches
+from gliclass_rerank.engine.checkpoint import Checkpoint
+from gliclass_rerank.engine.scorer import choose_device, choose_dtype, pad
 from gliclass_rerank.evaluation.measures import measure
 from gliclass_rerank.modeling.attention import PACKED_ATTENTION
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
-from gliclass_rerank.prompt import Prompt, PromptBuilder
-from gliclass_rerank.scorer import choose_device, choose_dtype, pad
+from gliclass_rerank.prompt.builder import Prompt, PromptBuilder
 from gliclass_rerank.training.answers import NetworkWithFinder, answers_loss
 from gliclass_rerank.training.attention import TRAINING_ATTENTION
 from gliclass_rerank.training.labels import fit_group, fit_labels

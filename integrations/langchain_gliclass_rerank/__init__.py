@@ -1,8 +1,8 @@
 """GLiClass reranking for LangChain."""
 
-from gliclass_rerank.adapter import require_framework
+from gliclass_rerank.optional import require
 
-require_framework("langchain_core", extra="langchain")
+require("langchain_core", extra="langchain")
 
 from langchain_gliclass_rerank.compressor import GLiClassRerank  # noqa: E402
 from langchain_gliclass_rerank.cross_encoder import GLiClassCrossEncoder  # noqa: E402

@@ -1,8 +1,8 @@
 """GLiClass reranking for LlamaIndex."""
 
-from gliclass_rerank.adapter import require_framework
+from gliclass_rerank.optional import require
 
-require_framework("llama_index.core", extra="llama-index")
+require("llama_index.core", extra="llama-index")
 
 from llama_index.postprocessor.gliclass_rerank.base import GLiClassRerank  # noqa: E402
 

@@ -68,7 +68,7 @@ class GLiClassRerank(BaseNodePostprocessor):
         ('Leaves turn light into sugar.', True)
     """
 
-    model: str | None = Field(default=None, description="Hub name or folder; None for the embedded model.")
+    model: str | None = Field(default=None, description="Hub name or folder; None for the bundled model.")
     top_n: int | None = Field(default=3, description="How many nodes to keep; None for all.")
     score_threshold: float | None = Field(default=None, description="Lowest score to keep, in [0, 1].")
     device: str | None = Field(default=None, description="Where the model runs; None for the best there is.")
@@ -151,7 +151,7 @@ class GLiClassRerank(BaseNodePostprocessor):
                 query=query_bundle,
                 nodes=nodes,
                 top_n=len(nodes) if self.top_n is None else self.top_n,
-                model_name=self.model or "embedded",
+                model_name=self.model or "bundled",
             )
         )
         best: list[NodeWithScore] = []

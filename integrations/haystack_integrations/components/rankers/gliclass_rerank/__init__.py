@@ -1,8 +1,8 @@
 """GLiClass reranking for Haystack."""
 
-from gliclass_rerank.adapter import require_framework
+from gliclass_rerank.optional import require
 
-require_framework("haystack", extra="haystack")
+require("haystack", extra="haystack")
 
 from haystack_integrations.components.rankers.gliclass_rerank.ranker import GLiClassRanker  # noqa: E402
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from gliclass_rerank.batching import plan_batches
+from gliclass_rerank.engine.batching import plan_batches
 from gliclass_rerank.modeling.linear import prepack_linears
-from gliclass_rerank.prompt import Prompt
+from gliclass_rerank.prompt.builder import Prompt
 from gliclass_rerank.validation import Dtype, check_dtype
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class GLiClassScorer:
         ValueError: The device is unknown or absent, or the dtype unknown.
 
     Example:
-        >>> from gliclass_rerank.checkpoint import load_checkpoint
+        >>> from gliclass_rerank.engine.checkpoint import load_checkpoint
         >>> checkpoint = load_checkpoint()
         >>> scorer = GLiClassScorer(checkpoint.network, device="cpu", dtype="float32")
         >>> scorer.logits(checkpoint.prompts.build(["a question"], ["one", "two"], 512)).shape

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from gliclass_rerank.commands.bulk import bulk
-from gliclass_rerank.commands.calibrate import calibrate
-from gliclass_rerank.commands.classify import classify
-from gliclass_rerank.commands.evaluate import evaluate
-from gliclass_rerank.commands.rank import rank
-from gliclass_rerank.commands.serve import serve
-from gliclass_rerank.commands.train import train
+from gliclass_rerank.cli.bulk import bulk
+from gliclass_rerank.cli.calibrate import calibrate
+from gliclass_rerank.cli.classify import classify
+from gliclass_rerank.cli.evaluate import evaluate
+from gliclass_rerank.cli.rank import rank
+from gliclass_rerank.cli.serve import serve
+from gliclass_rerank.cli.train import train
 
 app = typer.Typer(help="Rerank passages with GLiClass.", no_args_is_help=True, add_completion=False)
 app.command("rank")(rank)
@@ -25,7 +25,3 @@ app.command("bulk")(bulk)
 def main() -> None:
     """Entry point of the console script."""
     app()
-
-
-if __name__ == "__main__":
-    main()

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from gliclass_rerank.token_cache import Encoded, TokenCache, key_of
-from gliclass_rerank.windows import Span, halve, part
+from gliclass_rerank.prompt.token_cache import Encoded, TokenCache, key_of
+from gliclass_rerank.prompt.windows import Span, halve, part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -131,7 +131,7 @@ class PromptBuilder:
                 tokenizer has no token for them.
 
         Example:
-            >>> from gliclass_rerank.checkpoint import load_checkpoint
+            >>> from gliclass_rerank.engine.checkpoint import load_checkpoint
             >>> prompts = load_checkpoint().prompts
             >>> [prompt] = prompts.build(["a question"], ["a passage"], max_length=512)
             >>> prompt.num_labels, prompt.truncated
@@ -178,7 +178,7 @@ class PromptBuilder:
             For each text the places of its windows; all of it where it fits.
 
         Example:
-            >>> from gliclass_rerank.checkpoint import load_checkpoint
+            >>> from gliclass_rerank.engine.checkpoint import load_checkpoint
             >>> load_checkpoint().prompts.windows(["one two three", "one"], max_length=512, room=2, size=2)
             [[(0, 7), (4, 13)], [(0, 3)]]
         """

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from gliclass_rerank.adapter import require_framework
-from gliclass_rerank.commands.terminal import errors, errors_in_one_line
+from gliclass_rerank.cli.terminal import errors, errors_in_one_line
+from gliclass_rerank.optional import require
 from gliclass_rerank.options import LongPassages, RerankerOptions
 
 
 def serve(
-    model: Annotated[str | None, typer.Option(help="Hub name or folder; the embedded model without it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Hub name or folder; the bundled model without it.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8080,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is without it.")] = None,
@@ -33,7 +33,7 @@ def serve(
     """
     with errors_in_one_line():
         for module in ("fastapi", "uvicorn", "prometheus_client"):
-            require_framework(module, extra="serve")
+            require(module, extra="serve")
         import uvicorn
 
         from gliclass_rerank.serving.app import Limits, make_app

@@ -1,6 +1,6 @@
-r"""Make the embedded model: choose the data, train in rounds, mix, calibrate.
+r"""Make the bundled model: choose the data, train in rounds, mix, calibrate.
 
-    python -m recipes.embedded_model OUTPUT --data DATA \
+    python -m recipes.bundled_model OUTPUT --data DATA \
         --encoder sentence-transformers/all-MiniLM-L6-v2 --teacher thenlper/gte-small
 
 DATA holds the folders squad_train, nq_oracle and medquad_train in BEIR layout; the model's card
@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 
-from gliclass_rerank.atomic_write import atomic_write
-from gliclass_rerank.beir_files import read_qrels, read_rows
-from gliclass_rerank.checkpoint import WEIGHTS, find_checkpoint
+from gliclass_rerank.data.atomic_write import atomic_write
+from gliclass_rerank.data.beir import read_qrels, read_rows
+from gliclass_rerank.engine.checkpoint import WEIGHTS, find_checkpoint
 from gliclass_rerank.evaluation.environment import describe_command, describe_environment
 from gliclass_rerank.training.calibrate import calibrate
 from gliclass_rerank.training.reading import read_ids
@@ -116,7 +116,7 @@ def main() -> None:
         report = calibrate(mixed, sources, unfinished, dtype=torch.float16)
         unfinished.rename(calibrated)
         with atomic_write(figures) as file:
-            command = describe_command("python -m recipes.embedded_model", sys.argv[1:])
+            command = describe_command("python -m recipes.bundled_model", sys.argv[1:])
             record = {"command": command, **describe_environment(), "trained share": share, **report.as_dict()}
             file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         return calibrated

@@ -16,10 +16,9 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.text import Text
 
-from gliclass_rerank.adapter import require_framework
-from gliclass_rerank.beir_files import read_json
-from gliclass_rerank.commands.classify_sets import classify_sets, load_classifiers
-from gliclass_rerank.commands.terminal import errors, errors_in_one_line, printable, warnings_as_notes
+from gliclass_rerank.cli.classify_sets import classify_sets, load_classifiers
+from gliclass_rerank.cli.terminal import errors, errors_in_one_line, printable, warnings_as_notes
+from gliclass_rerank.data.beir import read_json
 from gliclass_rerank.evaluation import Collection, Evaluation, read_collection
 from gliclass_rerank.evaluation import evaluate as evaluate_one
 from gliclass_rerank.evaluation.classification import LABELS, read_labelled_texts
@@ -31,6 +30,7 @@ from gliclass_rerank.evaluation.report import (
     as_record,
     as_table,
 )
+from gliclass_rerank.optional import require
 from gliclass_rerank.reranker import GLiClassReranker
 from gliclass_rerank.validation import check_dtype, check_texts
 
@@ -40,7 +40,7 @@ def evaluate(
         list[Path], typer.Argument(help="Folders in BEIR layout, or of labelled texts.", metavar="COLLECTION...")
     ],
     model: Annotated[
-        list[str] | None, typer.Option(help="Hub name or folder; again for more. The embedded model without it.")
+        list[str] | None, typer.Option(help="Hub name or folder; again for more. The bundled model without it.")
     ] = None,
     nli: Annotated[
         list[str] | None,
@@ -123,7 +123,7 @@ def _check_before_work(
         raise ValueError(f"--labels are those of one set of labelled texts, but {len(labelled)} folders are such.")
     ranking = ["ir_measures", "scipy"] if len(labelled) < len(folders) else []
     for module in [*ranking, *(["sklearn"] if labelled else []), *(["matplotlib"] if plot_file else [])]:
-        require_framework(module, extra="eval")
+        require(module, extra="eval")
     for option, path in (("--json", json_file), ("--plot", plot_file)):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             raise ValueError(f"{option} is {str(path)!r}, expected a file in a folder that exists.")
@@ -145,7 +145,7 @@ def _name_all(models: Iterable[str | None]) -> dict[str, str | None]:
 
 def _name(model: str | None) -> str:
     if model is None:
-        return "embedded"
+        return "bundled"
     folder = Path(model).expanduser()
     return printable(folder.resolve().name if folder.is_dir() else model, "utf-8")
 

@@ -17,11 +17,11 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
-from gliclass_rerank.atomic_write import atomic_write
-from gliclass_rerank.checkpoint import find_checkpoint
+from gliclass_rerank.bulk.part_files import Part, Scored, open_part_file
+from gliclass_rerank.bulk.rows import RowScorer
+from gliclass_rerank.data.atomic_write import atomic_write
+from gliclass_rerank.engine.checkpoint import find_checkpoint
 from gliclass_rerank.options import RerankerOptions
-from gliclass_rerank.serving.part_files import Part, Scored, open_part_file
-from gliclass_rerank.serving.rows import RowScorer
 from gliclass_rerank.validation import check_count
 
 _RECORD = "bulk.json"  # what a run was started with
@@ -61,7 +61,7 @@ def run_bulk(
     Args:
         source: JSON lines (.jsonl) or Parquet (.parquet), with "query" and "passage" or "passages" in each row.
         output: The folder. Workers on other machines need to find it and the file by the same paths.
-        options: Which model, and how it runs; None for the embedded one as it comes.
+        options: Which model, and how it runs; None for the bundled one as it comes.
         workers: How many models work at a time.
         gpus_per_worker: How many GPUs each of them gets, or which share of one; None for one where there are
             GPUs and ``options.device`` is not the CPU.

@@ -23,12 +23,12 @@ from torch.overrides import TorchFunctionMode
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto import CONFIG_MAPPING
 
-from gliclass_rerank.atomic_write import atomic_write
+from gliclass_rerank.data.atomic_write import atomic_write
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
-from gliclass_rerank.prompt import PromptBuilder
+from gliclass_rerank.prompt.builder import PromptBuilder
 
-EMBEDDED = Path(__file__).parent / "embedded"
+BUNDLED = Path(__file__).parent.parent / "bundled"
 WEIGHTS = "model.safetensors"
 _SHARDS = f"{WEIGHTS}.index.json"  # of a checkpoint whose weights lie in several files
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
@@ -78,7 +78,7 @@ def load_checkpoint(
         >>> load_checkpoint().config.prompt_first
         True
     """
-    name = "the embedded model" if model is None else os.fspath(model)
+    name = "the bundled model" if model is None else os.fspath(model)
     folder = find_checkpoint(model, revision=revision, token=token)
     try:
         config = GLiClassConfig.from_dict(_read_json(folder / "config.json"))
@@ -165,13 +165,13 @@ def find_checkpoint(
         CheckpointError: Not found.
 
     Example:
-        >>> find_checkpoint(EMBEDDED) == find_checkpoint(None) == EMBEDDED
+        >>> find_checkpoint(BUNDLED) == find_checkpoint(None) == BUNDLED
         True
     """
     if model is None:
-        return EMBEDDED
+        return BUNDLED
     name = os.fspath(model)
-    way_out = "Check the name, give a local folder, or leave the model out to use the embedded one."
+    way_out = "Check the name, give a local folder, or leave the model out to use the bundled one."
     try:
         path = Path(name).expanduser()
         if name and path.is_dir():
@@ -201,7 +201,7 @@ def is_gliclass(model: str | os.PathLike[str]) -> bool:
         CheckpointError: Not found, or its config.json is missing or broken.
 
     Example:
-        >>> is_gliclass(EMBEDDED)
+        >>> is_gliclass(BUNDLED)
         True
     """
     folder = find_checkpoint(model)

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gliclass_rerank.beir_files import read_json
 from gliclass_rerank.classifier import ZeroShotClassifier
-from gliclass_rerank.commands.terminal import errors, errors_in_one_line, printable, warnings_as_notes
-from gliclass_rerank.passage_files import Layout, SourcedPassage, read_passages
+from gliclass_rerank.cli.terminal import errors, errors_in_one_line, printable, warnings_as_notes
+from gliclass_rerank.data.beir import read_json
+from gliclass_rerank.data.passage_files import Layout, SourcedPassage, read_passages
 
 
 def classify(
@@ -29,7 +29,7 @@ def classify(
     ] = False,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest score to keep.")] = 0.5,
     prompt: Annotated[str | None, typer.Option(help="A description of the task.")] = None,
-    model: Annotated[str | None, typer.Option(help="Hub name or folder; the embedded model without it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Hub name or folder; the bundled model without it.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is without it.")] = None,
     layout: Annotated[Layout, typer.Option(help="How the files hold texts; auto goes by the name.")] = Layout.AUTO,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as when the output is no terminal.")] = False,

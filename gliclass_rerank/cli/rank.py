@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from gliclass_rerank.commands.terminal import errors, errors_in_one_line, printable
-from gliclass_rerank.passage_files import Layout, SourcedPassage, read_passages
+from gliclass_rerank.cli.terminal import errors, errors_in_one_line, printable
+from gliclass_rerank.data.passage_files import Layout, SourcedPassage, read_passages
 from gliclass_rerank.reranker import GLiClassReranker, RankedPassage
 
 
@@ -28,7 +28,7 @@ def rank(
     windows: Annotated[
         bool, typer.Option("--windows", help="Read passages that do not fit in overlapping windows, not cut.")
     ] = False,
-    model: Annotated[str | None, typer.Option(help="Hub name or folder; the embedded model without it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Hub name or folder; the bundled model without it.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is without it.")] = None,
     layout: Annotated[Layout, typer.Option(help="How the files hold passages; auto goes by the name.")] = Layout.AUTO,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as when the output is no terminal.")] = False,

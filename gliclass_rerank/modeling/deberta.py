@@ -35,12 +35,12 @@ def encode_deberta(
     """
     hidden: Tensor = encoder.embeddings(**inputs, position_ids=positions)[0]
     layers = list(encoder.encoder.layer)
-    embedded = encoder.encoder.get_rel_embedding()
+    distance_embeddings = encoder.encoder.get_rel_embedding()
     rows = _rows_by_distance(layers[0].attention.self, max(lengths), hidden.device)
     run = layers if layer == -1 else layers[:layer]
     for block in run:
         attention = block.attention
-        attended = _attend(attention.self, hidden, embedded, rows, lengths)
+        attended = _attend(attention.self, hidden, distance_embeddings, rows, lengths)
         if block is run[-1]:
             hidden, attended = hidden[wanted], attended[wanted]
         attended = attention.output(attended, hidden)
@@ -63,7 +63,9 @@ def _rows_by_distance(attention: Encoder, longest: int, device: torch.device) ->
     return rows
 
 
-def _attend(attention: Encoder, hidden: Tensor, embedded: Tensor, rows: Tensor, lengths: Sequence[int]) -> Tensor:
+def _attend(
+    attention: Encoder, hidden: Tensor, distance_embeddings: Tensor, rows: Tensor, lengths: Sequence[int]
+) -> Tensor:
     heads = attention.num_attention_heads
 
     def split(x: Tensor) -> Tensor:  # (tokens, hidden) to (heads, tokens, size)
@@ -72,7 +74,7 @@ def _attend(attention: Encoder, hidden: Tensor, embedded: Tensor, rows: Tensor, 
     parts = 1 + ("c2p" in attention.pos_att_type) + ("p2c" in attention.pos_att_type)
     query = split(attention.query_proj(hidden)) * (attention.attention_head_size * parts) ** -0.5
     key, value = split(attention.key_proj(hidden)), split(attention.value_proj(hidden))
-    by_distance = embedded[rows].to(hidden.dtype)
+    by_distance = distance_embeddings[rows].to(hidden.dtype)
     share = attention.share_att_key
     to_keys = to_queries = None
     if "c2p" in attention.pos_att_type:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from gliclass_rerank.adapter import require_framework
-from gliclass_rerank.commands.terminal import errors, errors_in_one_line, printable
+from gliclass_rerank.cli.terminal import errors, errors_in_one_line, printable
+from gliclass_rerank.optional import require
 from gliclass_rerank.training.lora import LORA_PRESETS
 
 
@@ -33,15 +33,13 @@ def require_training() -> None:
         ImportError: It is not installed.
     """
     for module in ("accelerate", "peft", "ir_measures", "sklearn"):
-        require_framework(module, extra="train")
+        require(module, extra="train")
 
 
 def train(
     output: Annotated[Path, typer.Argument(help="Folder for the model; a stopped run in it goes on.")],
     sources: Sources,
-    start: Annotated[
-        str | None, typer.Option(help="Checkpoint or bare encoder; the embedded model without it.")
-    ] = None,
+    start: Annotated[str | None, typer.Option(help="Checkpoint or bare encoder; the bundled model without it.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2000,
     groups: Annotated[int, typer.Option(min=1, help="Questions, with their passages, in each step.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="Of the encoder, at its peak.")] = 6e-5,

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gliclass_rerank.commands.terminal import errors_in_one_line
-from gliclass_rerank.commands.train import Exclude, Sources, Stored, StoredDtype, require_training
+from gliclass_rerank.cli.terminal import errors_in_one_line
+from gliclass_rerank.cli.train import Exclude, Sources, Stored, StoredDtype, require_training
 
 if TYPE_CHECKING:
     from gliclass_rerank.training.calibrate import CalibrationReport
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def calibrate(
     output: Annotated[Path, typer.Argument(help="Folder for the calibrated model.")],
     sources: Sources,
-    model: Annotated[str | None, typer.Option(help="Hub name or folder; the embedded model without it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Hub name or folder; the bundled model without it.")] = None,
     questions: Annotated[
         int | None, typer.Option(min=1, help="How many; those that training kept out, if it was on this data.")
     ] = None,

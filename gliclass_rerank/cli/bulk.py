@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gliclass_rerank.adapter import require_framework
-from gliclass_rerank.commands.terminal import errors, errors_in_one_line
+from gliclass_rerank.cli.terminal import errors, errors_in_one_line
+from gliclass_rerank.optional import require
 from gliclass_rerank.options import RerankerOptions
 
 
@@ -21,7 +21,7 @@ def bulk(
         Path, typer.Argument(help="Rows of a query and a passage or passages: .jsonl or .parquet.", metavar="FILE")
     ],
     output: Annotated[Path, typer.Argument(help="Folder for the scored parts.", metavar="FOLDER")],
-    model: Annotated[str | None, typer.Option(help="Hub name or folder; the embedded model without it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Hub name or folder; the bundled model without it.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is without it.")] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="Tokens of query and passage.")] = None,
     windows: Annotated[
@@ -40,8 +40,8 @@ def bulk(
     RAY_ADDRESS names; without one, on this machine.
     """
     with errors_in_one_line():
-        require_framework("ray.data", extra="ray")
-        from gliclass_rerank.serving.bulk import run_bulk
+        require("ray.data", extra="ray")
+        from gliclass_rerank.bulk.job import run_bulk
 
         options = RerankerOptions(
             model, device, max_length=max_length, long_passages="windows" if windows else "truncate"

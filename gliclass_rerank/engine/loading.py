@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gliclass_rerank.checkpoint import Checkpoint, load_checkpoint
-from gliclass_rerank.scorer import GLiClassScorer, choose_device, choose_dtype
+from gliclass_rerank.engine.checkpoint import Checkpoint, load_checkpoint
+from gliclass_rerank.engine.scorer import GLiClassScorer, choose_device, choose_dtype
 from gliclass_rerank.validation import Dtype, check_count
 
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from gliclass_rerank.classifier import ZeroShotClassifier
-from gliclass_rerank.commands.terminal import errors
+from gliclass_rerank.cli.terminal import errors
 from gliclass_rerank.evaluation.classification import (
     Classified,
     Classify,
@@ -26,7 +26,7 @@ def load_classifiers(
     """What classifies, by name; behind that of a cross-encoder stands (NLI).
 
     Args:
-        models: GLiClass checkpoints by name; None for the embedded model.
+        models: GLiClass checkpoints by name; None for the bundled model.
         cross_encoders: Models for natural language inference by name.
         options: "dtype" and "device".
 
@@ -36,8 +36,8 @@ def load_classifiers(
         ValueError: See both.
 
     Example:
-        >>> list(load_classifiers({"embedded": None}, {}, {"dtype": "auto", "device": None}))
-        ['embedded']
+        >>> list(load_classifiers({"bundled": None}, {}, {"dtype": "auto", "device": None}))
+        ['bundled']
     """
 
     def load(model: str | None) -> Classify:

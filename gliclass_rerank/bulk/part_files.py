@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gliclass_rerank.serving.rows import FOUND
+from gliclass_rerank.bulk.rows import FOUND
 
 _AT_A_TIME = 256  # rows in memory
 Scored = tuple[Any, list[dict[str, Any]]]  # a batch as it was read, and what was found for each of its rows

@@ -1,0 +1,1 @@
+"""Score files of rows with Ray Data, resumably."""
