@@ -38,7 +38,7 @@ IMPORT = [sys.executable, "-c", "import torch; from transformers import BertMode
 
 def clock_forward(reranker: GLiClassReranker, query: str, passages: list[str]) -> tuple[float, float]:
     """Seconds of a call, and of the forward passes in it."""
-    scorer = reranker._loaded.scorer
+    scorer = reranker.engine.model.scorer
     run, inside = scorer._run, 0.0
 
     def timed(*arguments: Any) -> Any:  # noqa: ANN401 - the scorer's

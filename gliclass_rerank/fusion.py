@@ -1,4 +1,4 @@
-"""Several queries' scores of the same passages become one score and one order."""
+"""Combine several queries' logits of the same passages into one logit and one order."""
 
 from __future__ import annotations
 
@@ -6,39 +6,53 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from gliclass_rerank.probabilities import sigmoid
+
 Fusion = Literal["max", "mean", "rrf"]
 
 _RRF_OFFSET = 60  # of Cormack, Clarke and Buettcher, Reciprocal Rank Fusion (2009)
 
 
-def fuse(scores: Sequence[Sequence[float]], fusion: Fusion) -> tuple[list[float], list[int]]:
-    """Fuse scores.
+def fuse(logits: Sequence[Sequence[float]], fusion: Fusion) -> tuple[list[float], list[int]]:
+    """Fuse logits.
 
     Args:
-        scores: Of at least one query, one per passage each.
-        fusion: "max" or "mean" of a passage's scores; or "rrf", which orders by the sum of 1 / (60 + rank) over
-            the queries, and leaves each passage its best score.
+        logits: (queries, passages) logits, of at least one query.
+        fusion: "max" takes a passage's best logit. "mean" takes the logit of its mean score. "rrf"
+            takes the best logit, but orders by the sum of 1 / (60 + rank) over the queries.
 
     Returns:
-        One score per passage, in input order; and the passages' positions, best first, equal ones in input order.
+        One logit per passage, in input order; and the passages' positions, best first. Equal
+        passages stay in input order.
 
     Example:
-        >>> fuse([[0.1, 0.9], [0.8, 0.3]], "max")
-        ([0.8, 0.9], [1, 0])
+        >>> fuse([[-2.0, 2.0], [1.5, -1.0]], "max")
+        ([1.5, 2.0], [1, 0])
     """
-    of_passages = list(zip(*scores, strict=True))
+    columns = list(zip(*logits, strict=True))
     if fusion == "mean":
-        fused = [math.fsum(of_one) / len(of_one) for of_one in of_passages]
-        return fused, _order(fused)
-    fused = [max(of_one) for of_one in of_passages]
-    if fusion == "max" or len(scores) == 1:
-        return fused, _order(fused)
-    shares: list[list[float]] = [[] for _ in fused]
-    for of_query in scores:
-        for rank, position in enumerate(_order(of_query), 1):
-            shares[position].append(1 / (_RRF_OFFSET + rank))
-    # Sums that do not depend on the order of the queries: equal ones have to be equal.
-    return fused, _order([math.fsum(of_one) for of_one in shares])
+        means = [_logit_of_mean(column) for column in columns]
+        return means, _order(means)
+    best = [max(column) for column in columns]
+    if fusion == "max" or len(logits) == 1:
+        return best, _order(best)
+    reciprocal_ranks: list[list[float]] = [[] for _ in best]
+    for row in logits:
+        for rank, position in enumerate(_order(row), 1):
+            reciprocal_ranks[position].append(1 / (_RRF_OFFSET + rank))
+    # fsum does not depend on the order of the queries, so equal sums are equal to the last bit.
+    return best, _order([math.fsum(ranks) for ranks in reciprocal_ranks])
+
+
+def _logit_of_mean(logits: Sequence[float]) -> float:
+    """The logit whose sigmoid is the mean of the logits' sigmoids, also where they are all nearly 0 or 1."""
+    if len(logits) == 1:
+        return logits[0]
+    relevant = math.fsum(map(sigmoid, logits))
+    irrelevant = math.fsum(sigmoid(-logit) for logit in logits)
+    if not relevant or not irrelevant:  # beyond what a float tells apart from 0
+        return max(logits)
+    return math.log(relevant) - math.log(irrelevant)
 
 
 def _order(values: Sequence[float]) -> list[int]:

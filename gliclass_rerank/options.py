@@ -1,4 +1,4 @@
-"""What a reranker or a classifier was made from: plain values that make an equal one, here or in another process."""
+"""The options of a reranker or classifier: plain values that make an equal one, here or in another process."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Literal
 from gliclass_rerank.validation import Dtype
 
 LongPassages = Literal["truncate", "windows"]
+LongQueries = Literal["error", "truncate"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """Which model, and how it runs.
+    """Which model to load, and how to run it.
 
     Attributes:
-        model: A hub name or a local folder, as it was given; None for the model inside this package.
-        device: "cpu", "cuda", "cuda:1" or "mps"; None for the first of CUDA, MPS and CPU that is there.
+        model: A hub name or a local folder; None for the bundled model.
+        device: "cpu", "cuda", "cuda:1" or "mps"; None for the first of CUDA, MPS and CPU that is present.
         dtype: "auto" for bf16 where the hardware runs it fast and fp32 elsewhere; or "float32",
             "bfloat16", "float16".
         max_length: Tokens per sequence, query and passage together; None for the smallest of the
@@ -37,11 +38,14 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True)
 class RerankerOptions(ModelOptions):
-    """The same of a reranker.
+    """``ModelOptions``, and how a reranker handles what does not fit.
 
     Attributes:
-        long_passages: "truncate" to cut a passage that does not fit; "windows" to score overlapping
-            parts of it, of which the best counts.
+        long_passages: "truncate" cuts a passage that does not fit; "windows" scores overlapping parts of
+            it, of which the best counts.
+        long_queries: "error" refuses a query that leaves no room for a passage; "truncate" cuts it so
+            that it leaves half of ``max_length``.
+        token_budget: Tokens computed together; None for what suits the device.
 
     Example:
         >>> RerankerOptions(device="cpu").long_passages
@@ -49,3 +53,5 @@ class RerankerOptions(ModelOptions):
     """
 
     long_passages: LongPassages = "truncate"
+    long_queries: LongQueries = "error"
+    token_budget: int | None = None

@@ -10,7 +10,7 @@ def sigmoid(logit: float) -> float:
     """The score of a label on its own.
 
     Args:
-        logit: Any.
+        logit: Any finite number.
 
     Example:
         >>> sigmoid(0.0)
@@ -34,10 +34,10 @@ def logit(score: float) -> float:
 
 
 def softmax(logits: Sequence[float]) -> list[float]:
-    """Scores of labels of which one holds: they add up to 1.
+    """Scores of labels that exclude each other; they add up to 1.
 
     Args:
-        logits: At least one.
+        logits: The labels' logits, at least one.
 
     Example:
         >>> softmax([7.0, 7.0])

@@ -1,33 +1,36 @@
-"""What every entry point asks of its arguments, and the words in which it refuses them."""
+"""The one door through which arguments come in, and the words in which it refuses them.
+
+Texts leave it as exact ``str``: a subclass such as ``markupsafe.Markup`` may change what is joined to it.
+"""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def check_count(name: str, value: int | None) -> None:
-    """Refuse what is neither None nor an int of at least 1."""
+    """Refuse anything but None and an int of at least 1."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, Integral):  # numpy's integers are Integral
-        raise TypeError(f"{name} is {value!r}, expected an int of at least 1, or None.")
+        raise TypeError(f"{name} is {value!r}; expected an int of at least 1, or None.")
     if value < 1:
-        raise ValueError(f"{name} is {value}, expected at least 1, or None.")
+        raise ValueError(f"{name} is {value}; expected at least 1, or None.")
 
 
 def check_threshold(name: str, value: float | None) -> None:
-    """Refuse what is neither None nor a number in [0, 1]."""
+    """Refuse anything but None and a number in [0, 1]."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is {value!r}, expected a number in [0, 1], or None for all passages.")
+        raise TypeError(f"{name} is {value!r}; expected a number in [0, 1], or None for all passages.")
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}, expected a score in [0, 1], or None for all passages.")
+        raise ValueError(f"{name} is {value}; expected a score in [0, 1], or None for all passages.")
 
 
 def check_dtype(value: str) -> None:
@@ -36,61 +39,98 @@ def check_dtype(value: str) -> None:
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse what is none of some words."""
+    """Refuse a word that is not among the choices."""
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}.")
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
 
 
-def check_query(name: str, query: str) -> None:
-    """Refuse what is no str, or one without any character that can be seen."""
-    if not isinstance(query, str):
-        raise TypeError(f"{name} is a {type(query).__name__}, expected a str.")
-    # Control, format and surrogate characters: tokenizers drop them, which leaves no label.
+def check_text(name: str, text: str) -> str:
+    """The text as an exact str; anything but a str is refused."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is {kind(text)}; expected a str. Convert it or drop it.")
+    return str.__str__(text)
+
+
+def check_query(name: str, query: str) -> str:
+    """The query as an exact str; one without any visible character is refused."""
+    query = check_text(name, query)
+    # Tokenizers drop control, format and surrogate characters, which leaves no label.
     if all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in query):
-        raise ValueError(f"{name} is {query!r}, expected at least one character that can be seen.")
+        raise ValueError(f"{name} is {query!r}; expected at least one visible character.")
+    return query
 
 
 def check_queries(name: str, queries: str | Iterable[str]) -> list[str]:
-    """Make a list of queries, of a single one too; refuse one that ``check_query`` refuses, by its index."""
+    """A list of queries, from one or several; a bad one is refused by its index."""
     if isinstance(queries, str):
-        check_query(name, queries)
-        return [queries]
-    if isinstance(queries, (bytes, bytearray, Mapping)) or not isinstance(queries, Iterable):
-        raise TypeError(f"{name} is a {type(queries).__name__}, expected a str or a list of str.")
-    queries = check_texts(name, queries)
-    for index, query in enumerate(queries):
-        check_query(f"{name}[{index}]", query)
-    return queries
+        return [check_query(name, queries)]
+    return [check_query(f"{name}[{i}]", query) for i, query in enumerate(check_texts(name, queries))]
 
 
 def check_some_queries(name: str, queries: str | Iterable[str]) -> list[str]:
-    """``check_queries``, and refuse none at all."""
-    queries = check_queries(name, queries)
-    if not queries:
-        raise ValueError(f"{name} is empty, expected a str or at least one.")
-    return queries
+    """``check_queries`` that also refuses an empty list."""
+    if not isinstance(queries, str) and not _is_list(queries):
+        raise TypeError(f"{name} is {kind(queries)}; expected a str or a list of str.")
+    checked = check_queries(name, queries)
+    if not checked:
+        raise ValueError(f"{name} is empty; expected a str, or a list with at least one.")
+    return checked
 
 
 def check_facets(facets: Iterable[str] | Mapping[str, float]) -> dict[str, float]:
-    """Make a dict from facets to the lowest scores with which a passage is kept: 0 where none is given."""
-    if isinstance(facets, Mapping):
-        for facet, lowest in facets.items():
-            check_query("a facet", facet)
-            check_threshold(f"facets[{facet!r}]", lowest)
-            if lowest is None:
-                raise TypeError(f"facets[{facet!r}] is None, expected a number in [0, 1]: 0 to keep all.")
-        return dict(facets)
-    return dict.fromkeys(check_queries("facets", check_texts("facets", facets)), 0.0)
+    """A dict from each facet to the score that a passage needs to stay: 0 for a facet without one."""
+    if not isinstance(facets, Mapping):
+        return dict.fromkeys(check_queries("facets", check_texts("facets", facets)), 0.0)
+    thresholds = {}
+    for facet, threshold in facets.items():
+        facet = check_query("a facet", facet)
+        check_threshold(f"facets[{facet!r}]", threshold)
+        if threshold is None:
+            raise TypeError(f"facets[{facet!r}] is None; expected a number in [0, 1], 0 to keep every passage.")
+        thresholds[facet] = threshold
+    return thresholds
 
 
 def check_texts(name: str, texts: Iterable[str]) -> list[str]:
-    """Make a list of texts; refuse a single str, and an item that is no str by its index."""
+    """A list of texts as exact str; a single str, a mapping or a table is refused, and a bad item by its index."""
     if isinstance(texts, (str, bytes, bytearray)):
-        raise TypeError(f"{name} is a single {type(texts).__name__}, expected a list of str: wrap it as [text].")
-    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
-        raise TypeError(f"{name} is a {type(texts).__name__}, expected a list of str.")
-    texts = list(texts)
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"{name}[{index}] is a {type(text).__name__}, expected a str.")
-    return texts
+        raise TypeError(f"{name} is a single {type(texts).__name__}; expected a list of str. Wrap it as [text].")
+    if not _is_list(texts):
+        raise TypeError(f"{name} is {kind(texts)}; expected a list of str, such as one column or the values.")
+    return [check_text(f"{name}[{i}]", text) for i, text in enumerate(texts)]
+
+
+def check_pairs(name: str, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """A list of (query, passage) pairs; a bad one is refused by its index."""
+    if not _is_list(pairs):
+        raise TypeError(f"{name} is {kind(pairs)}; expected a list of (query, passage) pairs.")
+    checked = []
+    for i, pair in enumerate(pairs):
+        if isinstance(pair, (str, bytes, bytearray)) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise TypeError(f"{name}[{i}] is {pair!r:.80}; expected a (query, passage) pair of two str.")
+        query = check_query(f"{name}[{i}][0]", pair[0])
+        checked.append((query, check_text(f"{name}[{i}][1]", pair[1])))
+    return checked
+
+
+def kind(value: object) -> str:
+    """The type of a value in words, for an error message.
+
+    Args:
+        value: Any.
+
+    Example:
+        >>> kind(3), kind(None), kind({})
+        ('an int', 'None', 'a dict')
+    """
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _is_list(values: Any) -> bool:  # noqa: ANN401
+    """Whether iterating gives items: not characters, a mapping's keys or a data frame's column names."""
+    if isinstance(values, (str, bytes, bytearray, Mapping)) or hasattr(values, "columns"):
+        return False
+    return isinstance(values, Iterable)

@@ -318,16 +318,16 @@ def test_adapters_of_one_checkpoint_share_its_weights(checkpoint_folder: Callabl
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({id(reranker._loaded) for reranker in loaded}) == 1
+    assert len({id(reranker.engine.model) for reranker in loaded}) == 1
     assert len({reranker.max_length for reranker in loaded}) == 3
-    assert LazyReranker(folder, device="cpu", dtype="bfloat16").load()._loaded is not loaded[0]._loaded
+    assert LazyReranker(folder, device="cpu", dtype="bfloat16").load().engine.model is not loaded[0].engine.model
 
 
 def test_all_three_frameworks_share_one_set_of_weights() -> None:
     adapters = [harness.make(**FP32) for harness in HARNESSES]
     for harness, adapter in zip(HARNESSES, adapters, strict=True):
         harness.run(adapter, QUERY, harness.wrap(ITEMS))
-    assert len({id(adapter._reranker.load()._loaded) for adapter in adapters}) == 1
+    assert len({id(adapter._reranker.load().engine.model) for adapter in adapters}) == 1
 
 
 def test_making_an_adapter_loads_nothing(harness: Any) -> None:

@@ -59,7 +59,7 @@ def test_rows_get_the_scores_of_score_and_poison_gets_an_error(scorer: RowScorer
     assert all(result["error"] and result.get("score", result.get("scores")) is None for result in found[::2])
     assert [result["error"] for result in found[1::2]] == [None] * 10
     assert [r["score"] for r in found[1::2]] == pytest.approx((bundled.score(QUERY, PASSAGES) * 4)[:10], abs=1e-5)
-    assert "passages[1] is a NoneType" in found[12]["error"] and "room" in found[8]["error"]
+    assert "passages[1] is None" in found[12]["error"] and "room" in found[8]["error"]
 
 
 def test_a_row_with_passages_gets_as_many_scores(scorer: RowScorer, bundled: GLiClassReranker) -> None:
@@ -73,7 +73,7 @@ def test_batches_of_columns_are_what_map_batches_wants(scorer: RowScorer) -> Non
     found = scorer(batch)
     assert found["id"] == [5, 6, 7] and set(found) == {"query", "passage", "id", "score", "error"}
     assert found["score"][1] > found["score"][0] and np.isnan(found["score"][2])
-    assert list(found["error"]) == ["", "", "passage is a NoneType, expected a str."]
+    assert list(found["error"]) == ["", "", "passage is None; expected a str."]
     lists = np.empty(2, dtype=object)
     lists[:] = [np.array(PASSAGES[:2], dtype=object), np.array(PASSAGES[1:], dtype=object)]
     found = scorer({"query": [QUERY, QUERY], "passages": lists})
@@ -196,4 +196,4 @@ def test_parquet_of_lists_gets_lists_of_scores(tmp_path: Path, short_home: Path,
     assert json.loads(done.splitlines()[-1]) == {"rows": 2, "done": 2, "failed": 1}, log
     first, second = pq.read_table(output / "part-0000000.parquet").to_pylist()
     assert first["scores"] == pytest.approx(bundled.score(QUERY, PASSAGES), abs=5e-3) and first["error"] is None
-    assert second["scores"] is None and "query is a NoneType" in second["error"]
+    assert second["scores"] is None and "query is None" in second["error"]

@@ -59,7 +59,7 @@ def test_labels_are_shown_as_words_or_as_one_likes(folder: Path) -> None:
     [
         ("labels.json", '{"a": 1}', "expected a list of at least two different labels"),
         ("labels.json", '["a", "a"]', "expected a list of at least two different labels"),
-        ("labels.json", '["a", 3]', r"labels.json\[1\] is a int"),
+        ("labels.json", '["a", 3]', r"labels.json\[1\] is an int"),
         ("labels.json", '["a", " "]', r"labels.json\[1\] is ' '"),
         ("labels.json", "[", "labels.json is not JSON"),
         ("test.jsonl", '{"text": "a", "label": "weather"}', "test.jsonl:1"),

@@ -33,7 +33,7 @@ def test_rerankers_of_one_checkpoint_share_its_weights(folder: Path, monkeypatch
         GLiClassReranker.from_pretrained("checkpoint", **FP32),  # the same folder by another name
         GLiClassReranker.from_pretrained(folder, device="cpu:0", dtype="float32", max_length=64),
     ]
-    assert all(other._loaded is first._loaded for other in others)
+    assert all(other.engine.model is first.engine.model for other in others)
     assert [first.max_length != 64, others[1].max_length] == [True, 64]
 
 
@@ -41,7 +41,7 @@ def test_another_dtype_or_other_files_are_other_weights(folder: Path, checkpoint
     first = GLiClassReranker.from_pretrained(folder, **FP32)
     before = first.score("tea", PASSAGES)
     half = GLiClassReranker.from_pretrained(folder, device="cpu", dtype="bfloat16")
-    assert half._loaded is not first._loaded
+    assert half.engine.model is not first.engine.model
     shutil.copytree(checkpoint_folder(scorer_type="mlp"), folder, dirs_exist_ok=True)
     trained_again = GLiClassReranker.from_pretrained(folder, **FP32)
     assert trained_again.score("tea", PASSAGES) != before
@@ -50,10 +50,10 @@ def test_another_dtype_or_other_files_are_other_weights(folder: Path, checkpoint
 
 def test_weights_are_freed_with_the_last_reranker(folder: Path) -> None:
     first, second = (GLiClassReranker.from_pretrained(folder, **FP32) for _ in range(2))
-    loaded = weakref.ref(first._loaded)
+    loaded = weakref.ref(first.engine.model)
     del first
     gc.collect()
-    assert loaded() is second._loaded
+    assert loaded() is second.engine.model
     del second
     gc.collect()
     assert loaded() is None
@@ -78,7 +78,7 @@ def test_a_copy_is_the_reranker_itself(folder: Path) -> None:
 def test_a_model_in_memory_does_not_wait_for_another_s_loading(folder: Path) -> None:
     reranker = GLiClassReranker.from_pretrained(folder, **FP32)
     with loading._loading:  # as if another model were being downloaded
-        assert GLiClassReranker.from_pretrained(folder, **FP32)._loaded is reranker._loaded
+        assert GLiClassReranker.from_pretrained(folder, **FP32).engine.model is reranker.engine.model
 
 
 def test_a_token_is_not_kept(folder: Path) -> None:

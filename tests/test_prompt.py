@@ -154,7 +154,7 @@ def test_ten_megabytes_fill_one_sequence_at_most(kind: str, character: str) -> N
 
 def test_a_query_that_leaves_no_room_is_refused_with_both_lengths() -> None:
     builder = BUILDERS["wordpiece", True]
-    with pytest.raises(ValueError, match=r"takes \d+ of max_length 8 tokens"):
+    with pytest.raises(ValueError, match=r"take \d+ of max_length 8 tokens"):
         builder.build(["how do I find north without a compass at night?"], ["x"], 8)
 
 

@@ -116,14 +116,22 @@ def sequences(*lengths: int) -> list[Prompt]:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
-def test_out_of_memory_halves_the_budget_and_goes_on(error: type[RuntimeError]) -> None:
+def test_out_of_memory_halves_the_budget_is_logged_and_recovers(
+    error: type[RuntimeError], caplog: pytest.LogCaptureFixture
+) -> None:
     network = FakeNetwork(most_tokens=100, error=error)
-    scorer = GLiClassScorer(network, device="cpu", dtype="float32", token_budget=700)  # type: ignore[arg-type]
+    scorer = GLiClassScorer(network, device="cpu", dtype="float32")  # type: ignore[arg-type]
     lengths = [10, 50, 20, 40, 30] * 6
-    assert scorer.logits(sequences(*lengths))[:, 0].tolist() == lengths
+    with caplog.at_level("WARNING", logger="gliclass_rerank"):
+        assert scorer.logits(sequences(*lengths), token_budget=700)[:, 0].tolist() == lengths
+    assert "out of memory" in caplog.text
     network.sizes.clear()
-    scorer.logits(sequences(*lengths))
-    assert max(network.sizes) <= 100  # the smaller budget is remembered
+    scorer.logits(sequences(*lengths), token_budget=700)
+    assert max(network.sizes) <= 100  # the smaller budget is remembered for now
+    network.most_tokens = 10_000
+    for _ in range(60):
+        scorer.logits(sequences(*lengths), token_budget=700)
+    assert max(network.sizes) > 350  # memory was freed, and the full budget is back
 
 
 def test_a_single_sequence_that_does_not_fit_is_a_memory_error() -> None:
@@ -198,12 +206,11 @@ def _rank_in_child(reranker: GLiClassReranker, queue: multiprocessing.SimpleQueu
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_process_forked_while_a_passage_was_read_gets_the_error_too(bundled: GLiClassReranker) -> None:
+def test_ranking_in_a_forked_process_is_an_error_too(bundled: GLiClassReranker) -> None:
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     child = context.Process(target=_rank_in_child, args=(bundled, queue), daemon=True)
-    with bundled._loaded.checkpoint.prompts._cache._lock:
-        child.start()
+    child.start()
     child.join(30)
     assert not child.is_alive()
     assert "spawn" in queue.get()

@@ -245,7 +245,7 @@ class HeldReranker(GLiClassReranker):
     """A reranker that scores nothing before it is let go."""
 
     def __init__(self, like: GLiClassReranker) -> None:
-        super().__init__(like._loaded, like.options)
+        super().__init__(like.engine.model, like.options)
         self.held = Held()
 
     def score_pairs(self, pairs: Any) -> list[float]:

@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.fusion import fuse
-from tests.conftest import PASSAGES
+from gliclass_rerank.probabilities import sigmoid
+from tests.conftest import PASSAGES as ALL_PASSAGES
 from tests.random_checkpoints import OfficialPipeline
 
+PASSAGES = [passage for passage in ALL_PASSAGES if passage]  # an empty one is not read
 QUERIES = ["does bread rise?", "sugar from leaves", "how do I find north?"]
 FACETS = ["is about food", "holds a number"]
-score_rows = st.integers(1, 4).flatmap(
-    lambda n: st.lists(st.lists(st.floats(0, 1), min_size=n, max_size=n), min_size=1, max_size=4)
+logit_rows = st.integers(1, 4).flatmap(
+    lambda n: st.lists(st.lists(st.floats(-60, 60), min_size=n, max_size=n), min_size=1, max_size=4)
 )
 
 
@@ -37,14 +39,15 @@ def reranker_of(folder: Path, max_length: int | None = None) -> GLiClassReranker
 # Fusion
 
 
-@given(score_rows)
+@given(logit_rows)
 def test_the_fused_score_is_the_best_or_the_mean(rows: list[list[float]]) -> None:
     columns = np.array(rows)
+    scores = 1 / (1 + np.exp(-columns))
     best, by_best = fuse(rows, "max")
     mean, by_mean = fuse(rows, "mean")
     rrf, by_rank = fuse(rows, "rrf")
     assert best == rrf == columns.max(0).tolist()
-    assert mean == pytest.approx(columns.mean(0).tolist())
+    assert [sigmoid(logit) for logit in mean] == pytest.approx(scores.mean(0).tolist(), rel=1e-9)
     for order, values in ((by_best, best), (by_mean, mean)):
         # Falling, and in input order where equal.
         assert order == sorted(range(len(values)), key=lambda i: (-values[i], i))
@@ -75,15 +78,17 @@ def test_equal_sums_of_ranks_keep_the_input_order() -> None:
 
 
 def test_several_queries_are_scored_apart_and_fused(bundled: GLiClassReranker) -> None:
-    matrix = [bundled.score(query, PASSAGES) for query in QUERIES]
+    by_query = [{hit.index: hit.logit for hit in bundled.rank(query, PASSAGES)} for query in QUERIES]
+    matrix = [[logits[i] for i in range(len(PASSAGES))] for logits in by_query]
     for fusion in ("max", "mean", "rrf"):
-        scores, order = fuse(matrix, fusion)
+        logits, order = fuse(matrix, fusion)
+        scores = [sigmoid(logit) for logit in logits]
         hits = bundled.rank(QUERIES, PASSAGES, fusion=fusion)
         assert [hit.index for hit in hits] == order
         assert [hit.score for hit in hits] == pytest.approx([scores[i] for i in order], abs=1e-6)
         # The threshold is the fused score's, whatever decides on the order.
-        kept = bundled.rank(QUERIES, PASSAGES, fusion=fusion, threshold=sorted(scores)[-2])
-        assert [hit.index for hit in kept] == [i for i in order if scores[i] >= sorted(scores)[-2]]
+        above = bundled.rank(QUERIES, PASSAGES, fusion=fusion, threshold=sorted(scores)[-2] - 1e-6)
+        assert [hit.index for hit in above] == [i for i in order if scores[i] >= sorted(scores)[-2] - 1e-6]
     assert asyncio.run(bundled.arank(QUERIES, PASSAGES, fusion="rrf", together=True, facets=FACETS)) == bundled.rank(
         iter(QUERIES), PASSAGES, fusion="rrf", together=True, facets=iter(FACETS)
     )
@@ -108,7 +113,7 @@ def test_queries_that_do_not_fit_share_several_prompts(folder: Path) -> None:
     by_eight = np.concatenate([few.score_matrix(part, ["bread"], together=True) for part in (ten[:8], ten[8:])])
     np.testing.assert_allclose(few.score_matrix(ten, ["bread"], together=True), by_eight, atol=1e-6)
     queries = [f"query {i} about bread" for i in range(7)]
-    count = reranker_of(folder)._loaded.checkpoint.prompts.count_tokens
+    count = reranker_of(folder).engine.model.checkpoint.prompts.count_tokens
     length = 2 * count(queries[:3])
     assert count(queries[:4]) > length // 2
     small, whole = reranker_of(folder, length), reranker_of(folder)
@@ -119,7 +124,7 @@ def test_queries_that_do_not_fit_share_several_prompts(folder: Path) -> None:
 
 def test_a_query_longer_than_half_a_prompt_stays_alone(folder: Path) -> None:
     long = "bread " * 30
-    reranker = reranker_of(folder, reranker_of(folder)._loaded.checkpoint.prompts.count_tokens([long]) + 20)
+    reranker = reranker_of(folder, reranker_of(folder).engine.model.checkpoint.prompts.count_tokens([long]) + 20)
     together = reranker.score_matrix(["sugar", long, "north"], ["bread"], together=True)
     np.testing.assert_allclose(together, reranker.score_matrix(["sugar", long, "north"], ["bread"]), atol=1e-6)
 
@@ -151,12 +156,12 @@ def test_every_query_has_the_facets_beside_it(folder: Path, together: bool) -> N
             assert hit.score >= alone[hit.index].score - 1e-6
 
 
-def test_a_facet_s_lowest_score_keeps_what_reaches_it(bundled: GLiClassReranker) -> None:
+def test_a_facet_with_a_threshold_drops_passages_below_it(bundled: GLiClassReranker) -> None:
     scores = {hit.index: hit.facets[FACETS[0]] for hit in bundled.rank(QUERIES[0], PASSAGES, facets=FACETS)}
-    lowest = sorted(scores.values())[2]
-    kept = bundled.rank(QUERIES[0], PASSAGES, facets={FACETS[0]: lowest, FACETS[1]: 0}, top_k=3)
-    alike = [h for h in bundled.rank(QUERIES[0], PASSAGES, facets=FACETS) if scores[h.index] >= lowest]
-    assert kept == alike[:3] and len(alike) == len(PASSAGES) - 2
+    needed = sorted(scores.values())[2]
+    hits = bundled.rank(QUERIES[0], PASSAGES, facets={FACETS[0]: needed, FACETS[1]: 0}, top_k=3)
+    passing = [hit for hit in bundled.rank(QUERIES[0], PASSAGES, facets=FACETS) if scores[hit.index] >= needed]
+    assert hits == passing[:3] and len(passing) == len(PASSAGES) - 2
 
 
 def test_without_facets_there_are_none(bundled: GLiClassReranker) -> None:
@@ -169,8 +174,8 @@ def test_without_facets_there_are_none(bundled: GLiClassReranker) -> None:
     [
         ([], {}, ValueError, "query is empty"),
         (["bread", " "], {}, ValueError, r"query\[1\] is ' '"),
-        (["bread", 3], {}, TypeError, r"query\[1\] is a int"),
-        ("bread", {"fusion": "best"}, ValueError, "fusion is 'best', expected one of max, mean, rrf"),
+        (["bread", 3], {}, TypeError, r"query\[1\] is an int"),
+        ("bread", {"fusion": "best"}, ValueError, "fusion is 'best'; expected one of max, mean, rrf"),
         ("bread", {"facets": "food"}, TypeError, "facets is a single str"),
         ("bread", {"facets": ["food", ""]}, ValueError, r"facets\[1\] is ''"),
         ("bread", {"facets": {"food": None}}, TypeError, r"facets\['food'\] is None"),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.prompt.windows import part
+from gliclass_rerank.prompt.windows import encode_windows, split_at_tokens
 from tests.conftest import PASSAGES
 
 FILLER = "The council met on Monday and spoke about the roads, the weather and the price of coal. "
@@ -36,7 +36,7 @@ def reranker_of(folder: Path, length: int | None = None, long_passages: str = "w
 @given(st.text(alphabet="ab  é", min_size=1, max_size=300), st.integers(1, 50))
 def test_windows_cover_a_text_overlap_and_are_no_longer_than_asked(text: str, size: int) -> None:
     tokens = [(i, i + 1) for i, character in enumerate(text) if character != " "]
-    spans = part(text, tokens, size)
+    spans = split_at_tokens(text, tokens, size)
     assert spans[0][0] == 0 and spans[-1][1] == len(text)
     for (_, end), (start, _) in itertools.pairwise(spans):
         between = sum(end <= token < start for token, _ in tokens)
@@ -53,14 +53,14 @@ def test_windows_cover_a_text_overlap_and_are_no_longer_than_asked(text: str, si
 def test_boundaries_lie_between_sentences_where_one_ends() -> None:
     text = " ".join(f"Sentence {i} is here." for i in range(60))
     tokens = [match.span() for match in re.finditer(r"\w+|\.", text)]
-    for start, end in part(text, tokens, 50):
+    for start, end in split_at_tokens(text, tokens, 50):
         assert text[start:].startswith("Sentence") and text[start:end].endswith("here.")
 
 
 def test_boundaries_lie_between_words_where_one_is_near() -> None:
     text = " ".join("word" for _ in range(100))
     tokens = [(5 * i + j, 5 * i + j + 1) for i in range(100) for j in range(4)]  # a token for each letter
-    for start, end in part(text, tokens, 50):
+    for start, end in split_at_tokens(text, tokens, 50):
         assert text[start:end].split() == ["word"] * len(text[start:end].split())
 
 
@@ -86,18 +86,26 @@ def test_every_tokenizer_s_windows_fit(
     encoder: str, prompt_first: bool, checkpoint_folder: Callable[..., Path]
 ) -> None:
     folder = checkpoint_folder(encoder, prompt_first=prompt_first, pooling_strategy="avg", scorer_type="mlp")
-    whole = reranker_of(folder)
-    prompts = whole._loaded.checkpoint.prompts
+    prompts = reranker_of(folder).engine.model.checkpoint.prompts
     length = prompts.count_tokens([QUERY]) + 40
     text = "Bread rises, naïve café  東京は日本\n\n12.5 % " * 30
-    spans = prompts.windows([text, "short"], length, room=40, size=40)
-    assert len(spans[0]) > 10 and spans[1] == [(0, 5)]
-    parts = [text[start:end] for start, end in spans[0]]
+    spans = [span for span, _ in encode_windows(prompts, text, length, room=40, size=40)]
+    assert len(spans) > 10
+    parts = [text[start:end] for start, end in spans]
     assert not any(prompt.truncated for prompt in prompts.build([QUERY], parts, length))
-    [hit] = reranker_of(folder, length).rank(QUERY, [text])
+    hits = {hit.text: hit for hit in reranker_of(folder, length).rank(QUERY, [text, "short"])}
+    hit = hits[text]
+    assert hits["short"].span is None
     assert not hit.truncated
     assert hit.score == pytest.approx(max(reranker_of(folder, length).score(QUERY, parts)), abs=1e-6)
-    assert hit.span in spans[0]
+    assert hit.span in spans
+
+
+def window_spans(reranker: GLiClassReranker, text: str, *labels: str) -> list[tuple[int, int]]:
+    """The windows of a text that does not fit beside some labels."""
+    prompts = reranker.engine.model.checkpoint.prompts
+    room = reranker.max_length - prompts.count_tokens(labels)
+    return [span for span, _ in encode_windows(prompts, text, reranker.max_length, room=room, size=min(192, room))]
 
 
 def test_each_query_and_facet_has_its_best_window(windows: GLiClassReranker) -> None:
@@ -110,10 +118,10 @@ def test_each_query_and_facet_has_its_best_window(windows: GLiClassReranker) -> 
     [both] = windows.rank(queries, [text])
     assert both.score == pytest.approx(apart.max(), abs=1e-6)
     assert both.span == windows.rank(queries[int(apart[:, 0].argmax())], [text])[0].span
-    [found] = windows.rank(QUERY, [text], facets=["is about bicycles"])
-    parts = [text[start:end] for start, end in windows._windows([text], [[QUERY, "is about bicycles"]])[text]]
-    scores = [hit.facets["is about bicycles"] for hit in windows.rank(QUERY, parts, facets=["is about bicycles"])]
-    assert found.facets["is about bicycles"] == pytest.approx(max(scores), abs=1e-6)
+    [hit] = windows.rank(QUERY, [text], facets=["is about bicycles"])
+    parts = [text[start:end] for start, end in window_spans(windows, text, QUERY, "is about bicycles")]
+    scores = [part.facets["is about bicycles"] for part in windows.rank(QUERY, parts, facets=["is about bicycles"])]
+    assert hit.facets["is about bicycles"] == pytest.approx(max(scores), abs=1e-6)
 
 
 @settings(max_examples=25, deadline=None)
@@ -123,9 +131,13 @@ def test_any_text_is_read(windows: GLiClassReranker, text: str, times: int) -> N
     small = GLiClassReranker.from_pretrained(device="cpu", dtype="float32", max_length=24, long_passages="windows")
     [hit] = small.rank("bread", [text])
     assert hit.text == text and 0 <= hit.score <= 1 and not hit.truncated
-    spans = small._windows([text], [["bread"]])[text]
-    assert hit.span in spans or (hit.span is None and spans == [(0, len(text))])
-    for start, end in windows._loaded.checkpoint.prompts._places(text):
+    tokenizer = small.engine.model.checkpoint.prompts.tokenizer
+    if hit.span is None:
+        assert len(tokenizer.encode([text], after_control=True)[0]) <= 24
+        return
+    spans = window_spans(small, text, "bread")
+    assert hit.span in spans
+    for start, end in tokenizer.token_spans(text):
         assert any(first <= start and end <= last for first, last in spans)
 
 
@@ -137,16 +149,16 @@ def test_places_are_those_of_the_text_whatever_it_holds(windows: GLiClassReranke
 
 def test_a_text_of_many_slices_is_covered(windows: GLiClassReranker) -> None:
     text = FILLER * 1700 + ANSWER  # 150,000 characters
-    prompts = windows._loaded.checkpoint.prompts
-    places = prompts._places(text)
+    tokenizer = windows.engine.model.checkpoint.prompts.tokenizer
+    places = tokenizer.token_spans(text)
     assert [text[start:end] for start, end in places[-3:]] == ["make", "gas", "."]
-    assert len(places) == len(prompts._clone.encode(text, add_special_tokens=False).ids)
+    assert len(places) == len(tokenizer.encode([text], after_control=True)[0])
 
 
 @pytest.mark.parametrize("far", ["A" * 600_000 + " " + ANSWER, FILLER * 10 + " " * 600_000 + ANSWER])
 def test_nothing_is_too_far_into_a_text_to_be_read(windows: GLiClassReranker, far: str) -> None:
     text = f"{far} {FILLER * 60}"
-    [spans] = windows._windows([text], [[QUERY]]).values()
+    spans = window_spans(windows, text, QUERY)
     holding = [text[start:end] for start, end in spans if ANSWER in text[start:end]]
     [hit] = windows.rank(QUERY, [text])
     assert holding and not hit.truncated
@@ -155,7 +167,7 @@ def test_nothing_is_too_far_into_a_text_to_be_read(windows: GLiClassReranker, fa
 
 def test_a_bracket_or_quotation_mark_stays_with_its_sentence() -> None:
     text = "「はい。」と言った。" * 40
-    for start, _ in part(text, [(i, i + 1) for i in range(len(text))], 40):
+    for start, _ in split_at_tokens(text, [(i, i + 1) for i in range(len(text))], 40):
         assert text[start] not in "」。"
 
 
@@ -174,7 +186,7 @@ def test_with_a_mean_the_span_is_that_of_the_best_pair(windows: GLiClassReranker
 
 
 def test_long_passages_is_checked_and_kept(windows: GLiClassReranker) -> None:
-    with pytest.raises(ValueError, match="long_passages is 'cut', expected one of truncate, windows"):
+    with pytest.raises(ValueError, match="long_passages is 'cut'; expected one of truncate, windows"):
         GLiClassReranker.from_pretrained(device="cpu", long_passages="cut")
     assert pickle.loads(pickle.dumps(windows)).options == windows.options
     assert windows.options.long_passages == "windows"

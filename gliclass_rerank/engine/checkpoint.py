@@ -24,6 +24,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto import CONFIG_MAPPING
 
 from gliclass_rerank.data.atomic_write import atomic_write
+from gliclass_rerank.errors import CheckpointError
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt.builder import PromptBuilder
@@ -33,10 +34,6 @@ WEIGHTS = "model.safetensors"
 _SHARDS = f"{WEIGHTS}.index.json"  # of a checkpoint whose weights lie in several files
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 _LENGTH_LIMIT = 1024  # default max_length at most, as in the official pipeline
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be found, or cannot be trusted to score as it was trained to."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gliclass_rerank.engine.batching import plan_batches
+from gliclass_rerank.engine.torch_settings import own_torch_settings
 from gliclass_rerank.modeling.linear import prepack_linears
 from gliclass_rerank.prompt.builder import Prompt
 from gliclass_rerank.validation import Dtype, check_dtype
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
 
     from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 
+log = logging.getLogger(__name__)
+
 # What out-of-memory errors say where torch has no type of its own for them.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 # Tokens computed together, padding included. A CPU is fastest with little at a time.
 TOKEN_BUDGETS = {"cpu": 1536, "mps": 8192, "cuda": 32768}
+# After an out-of-memory, this many batches pass before twice as much is tried again.
+_BATCHES_UNTIL_RETRY = 100
 
 
 class GLiClassScorer:
@@ -39,8 +45,6 @@ class GLiClassScorer:
         network: The network; it is moved to the device, and its encoder to the dtype.
         device: "cpu", "cuda", "cuda:1", "mps"; None for the first of CUDA, MPS and CPU.
         dtype: Precision of the encoder; "auto" for bf16 where the hardware runs it fast, else fp32.
-        token_budget: Tokens computed together; None for a value that suits the device. It is
-            halved whenever memory runs out, and stays so.
 
     Raises:
         ValueError: The device is unknown or absent, or the dtype unknown.
@@ -59,7 +63,6 @@ class GLiClassScorer:
         *,
         device: str | None = None,
         dtype: Dtype = "auto",
-        token_budget: int | None = None,
     ) -> None:
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
@@ -70,15 +73,18 @@ class GLiClassScorer:
             prepack_linears(self._network)
         # Elsewhere sequences are padded: no packed attention has been measured there.
         self._packs = self.device.type == "cpu" and network.can_pack
-        self._token_budget = TOKEN_BUDGETS[self.device.type] if token_budget is None else token_budget
+        self._reduced_budget: int | None = None  # after an out-of-memory
+        self._batches_until_retry = 0
         self._lock = threading.Lock()
         self._process = os.getpid()
 
-    def logits(self, prompts: Sequence[Prompt]) -> NDArray[np.float32]:
+    def logits(self, prompts: Sequence[Prompt], *, token_budget: int | None = None) -> NDArray[np.float32]:
         """Score sequences; the result does not depend on which of them run together.
 
         Args:
             prompts: Sequences, all with the same number of labels.
+            token_budget: Tokens computed together; None for what suits the device. It is halved when
+                memory runs out, and doubled again after a while.
 
         Returns:
             (sequences, labels) logits, in the order of ``prompts``.
@@ -91,19 +97,21 @@ class GLiClassScorer:
         self.check_process()
         if not prompts:
             return np.zeros((0, 0), dtype=np.float32)
+        limit = TOKEN_BUDGETS[self.device.type] if token_budget is None else token_budget
         logits = np.empty((len(prompts), prompts[0].num_labels), dtype=np.float32)
         lengths = [len(prompt.ids) for prompt in prompts]
-        batches = plan_batches(lengths, self._token_budget)[::-1]  # the longest run first, and fail first
+        batches = plan_batches(lengths, self._budget(limit))[::-1]  # the longest run first, and fail first
         while batches:
             batch = batches.pop()
             rows = self._run([prompts[i] for i in batch])
             if rows is None:
-                self._shrink_budget(lengths[batch[0]], len(batch))
-                left = [i for b in (*batches, batch) for i in b]
-                planned = plan_batches([lengths[i] for i in left], self._token_budget)[::-1]
-                batches = [[left[i] for i in b] for b in planned]
+                self._reduce_budget(limit, lengths[batch[0]], len(batch))
+                pending = [i for b in (*batches, batch) for i in b]
+                planned = plan_batches([lengths[i] for i in pending], self._budget(limit))[::-1]
+                batches = [[pending[i] for i in b] for b in planned]
             else:
                 logits[batch] = rows
+                self._count_batch(limit)
         if not np.isfinite(logits).all():
             way_out = "Use another checkpoint." if self.dtype == torch.float32 else "Use dtype='float32'."
             raise FloatingPointError(f"the model gave a logit that is not finite with dtype {self.dtype}. {way_out}")
@@ -124,8 +132,7 @@ class GLiClassScorer:
     def _run(self, prompts: Sequence[Prompt]) -> NDArray[np.float32] | None:
         """Logits of one batch; None if memory ran out."""
         try:
-            # A caller's autocast would change the scores.
-            with self._lock, torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            with self._lock, own_torch_settings(self.device):
                 return self._forward(prompts).float().cpu().numpy()
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             if not _is_out_of_memory(error):
@@ -142,22 +149,39 @@ class GLiClassScorer:
         if not self._packs:
             logits: Tensor = self._network(*pad(prompts, self.device), num_labels)
             return logits
-        ids = torch.tensor([i for prompt in prompts for i in prompt.ids])
+        ids = torch.tensor([i for prompt in prompts for i in prompt.ids], dtype=torch.long, device=self.device)
         return self._network.score_packed(ids, [len(prompt.ids) for prompt in prompts], num_labels)
 
-    def _shrink_budget(self, length: int, size: int) -> None:
+    def _budget(self, limit: int) -> int:
+        return limit if self._reduced_budget is None else min(limit, self._reduced_budget)
+
+    def _reduce_budget(self, limit: int, length: int, size: int) -> None:
         """Halve the token budget after a batch of ``size`` sequences of at most ``length`` tokens failed."""
         if size == 1:
             raise MemoryError(
                 f"one sequence of {length} tokens does not fit into the memory of {self.device}. "
                 "Lower max_length, or use a smaller model, another device or dtype='bfloat16'."
             )
-        self._token_budget = max(1, min(self._token_budget, length * size) // 2)
+        self._reduced_budget = max(1, min(self._budget(limit), length * size) // 2)
+        self._batches_until_retry = _BATCHES_UNTIL_RETRY
+        log.warning("%s ran out of memory; computing %d tokens at a time for now.", self.device, self._reduced_budget)
+
+    def _count_batch(self, limit: int) -> None:
+        """Try a larger token budget again once enough batches have passed since memory ran out."""
+        if self._reduced_budget is None:
+            return
+        self._batches_until_retry -= 1
+        if self._batches_until_retry <= 0:
+            self._batches_until_retry = _BATCHES_UNTIL_RETRY
+            self._reduced_budget *= 2
+            if self._reduced_budget >= limit:
+                self._reduced_budget = None
+                log.info("Computing %d tokens at a time on %s again.", limit, self.device)
 
 
 def pad(prompts: Sequence[Prompt], device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask of some sequences, both (sequences, longest), padded on the right."""
-    ids = [torch.tensor(prompt.ids) for prompt in prompts]
+    ids = [torch.tensor(prompt.ids, dtype=torch.long, device="cpu") for prompt in prompts]
     mask = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
     return pad_sequence(ids, batch_first=True).to(device), mask.to(device)
 

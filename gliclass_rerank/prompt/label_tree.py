@@ -1,13 +1,13 @@
-"""Labels in levels: {"topic": ["price", "service"]} is asked as "topic.price" and "topic.service"."""
+"""Hierarchical labels: {"topic": ["price", "service"]} becomes the labels "topic.price" and "topic.service"."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from gliclass_rerank.validation import check_query
+from gliclass_rerank.validation import check_query, kind
 
-# What a user gives: a list of labels, or names with more of the same below them.
+# A list of labels, or a dict from names to such lists or dicts.
 LabelTree = Sequence[str] | Mapping[str, Any]
 
 
@@ -17,8 +17,8 @@ def flatten(tree: LabelTree, separator: str, name: str = "labels", above: str = 
     Args:
         tree: A list of labels, or a dict of names and trees (a str is a list of one).
         separator: Between a name and what is below it.
-        name: What an error calls the tree.
-        above: What stands in front of every label.
+        name: The name of the tree in an error message.
+        above: The levels above the tree, written in front of every label.
 
     Raises:
         TypeError: Something is neither a label, a list nor a dict.
@@ -35,13 +35,10 @@ def flatten(tree: LabelTree, separator: str, name: str = "labels", above: str = 
             for label in flatten(below, separator, f"{name}[{key!r}]", f"{above}{key}{separator}")
         ]
     if isinstance(tree, str):
-        check_query(name, tree)
-        return [above + tree]
+        return [above + check_query(name, tree)]
     if not isinstance(tree, Sequence) or isinstance(tree, (bytes, bytearray)):
-        raise TypeError(f"{name} is a {type(tree).__name__}, expected a list of str, or a dict of lists.")
-    for i, label in enumerate(tree):
-        check_query(f"{name}[{i}]", label)
-    return [above + label for label in tree]
+        raise TypeError(f"{name} is {kind(tree)}; expected a list of str, or a dict of lists.")
+    return [above + check_query(f"{name}[{i}]", label) for i, label in enumerate(tree)]
 
 
 def nest(tree: LabelTree, scores: Sequence[float]) -> dict[str, Any]:
@@ -49,7 +46,7 @@ def nest(tree: LabelTree, scores: Sequence[float]) -> dict[str, Any]:
 
     Args:
         tree: The labels.
-        scores: One for each, in the order of ``flatten``. Of equal labels side by side, the last one's stays.
+        scores: One per label, in the order of ``flatten``. Equal labels side by side have the last one's score.
 
     Example:
         >>> nest({"topic": ["price", "service"], "tone": "calm"}, [0.9, 0.1, 0.5])

@@ -87,7 +87,7 @@ class _Server:
 
     def __init__(self, reranker: GLiClassReranker, api_key: str | None, limits: Limits) -> None:
         self._reranker, self._api_key, self._limits = reranker, api_key, limits
-        self._classifier = ZeroShotClassifier(reranker._loaded, reranker.options)
+        self._classifier = ZeroShotClassifier(reranker.engine.model, reranker.options)
         self._batcher = Batcher(self._score_pairs, most_waiting=limits.waiting)
         self._metrics = _Metrics(self._batcher)
         self._checking, self._worked_at = asyncio.Lock(), -_READY_SECONDS

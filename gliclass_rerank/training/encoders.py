@@ -16,7 +16,7 @@ from transformers.utils import logging
 from gliclass_rerank.data.progress import progress
 from gliclass_rerank.engine.batching import plan_batches
 from gliclass_rerank.engine.scorer import choose_device, choose_dtype
-from gliclass_rerank.prompt.builder import without_surrogates
+from gliclass_rerank.prompt.tokenizer import without_surrogates
 
 _MAX_LENGTH = 256
 _TOKEN_BUDGET = 2048

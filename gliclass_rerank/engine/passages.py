@@ -1,0 +1,348 @@
+"""The one primitive of the engine: labels and a passage in, a logit per label out.
+
+Every entry point (rank, score, score_matrix, the classifier, the server, bulk) calls ``PassageScorer``,
+so they cannot disagree. Windows, blocks and batches are known here and below, nowhere above.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gliclass_rerank.engine.loading import LoadedModel
+from gliclass_rerank.options import LongPassages, LongQueries
+from gliclass_rerank.prompt.builder import Frame, Prompt
+from gliclass_rerank.prompt.tokenizer import EncodedText, Span
+from gliclass_rerank.prompt.windows import encode_windows
+
+log = logging.getLogger(__name__)
+
+# The logit of a passage that has no token: its score is exactly 0.0, and it ranks last.
+EMPTY_LOGIT = -1000.0
+
+_WINDOW_TOKENS = 192  # about as long as the passages that the bundled model was trained on
+# Tokens, estimated by characters, that are prepared at a time: enough for batches of similar length,
+# few enough that memory stays flat over any number of passages.
+_BLOCK_TOKENS = 1 << 19
+_CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPassage:
+    """One passage and the labels that share its prompt.
+
+    Attributes:
+        labels: Queries, or a classifier's labels, at least one.
+        text: The passage.
+        facets: More labels in the same prompt, which do not decide on the best window.
+        task: A description of the task, for a classifier.
+        examples: Few-shot examples as the official library writes them, for a classifier.
+
+    Example:
+        >>> LabelledPassage(("tea",), "Tea is brewed.").facets
+        ()
+    """
+
+    labels: tuple[str, ...]
+    text: str
+    facets: tuple[str, ...] = ()
+    task: str = ""
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PassageLogits:
+    """What the model says of one ``LabelledPassage``; it depends on nothing else in the call.
+
+    Attributes:
+        logits: One per label; of several windows the highest.
+        facet_logits: One per facet, likewise.
+        span: The best window's place in the passage, ``text[start:end]``; None if all was read at once.
+        truncated: Whether the passage or a label was cut.
+    """
+
+    logits: tuple[float, ...]
+    facet_logits: tuple[float, ...]
+    span: Span | None
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A part of a passage as a sequence; ``span`` is None if it is all of it, ``prompt`` if it has no token."""
+
+    span: Span | None
+    prompt: Prompt | None
+    truncated: bool
+
+
+_FrameKey = tuple[tuple[str, ...], tuple[str, ...], str, tuple[str, ...]]
+
+
+class PassageScorer:
+    """Scores passages with one model. Threads may share one.
+
+    Args:
+        model: A loaded checkpoint and the scorer that runs it.
+        max_length: Tokens per sequence; None for what suits the checkpoint.
+        long_passages: "truncate" cuts a passage that does not fit; "windows" reads all of it in
+            overlapping windows, of which the best counts.
+        long_queries: "error" refuses labels that leave a passage too little room; "truncate" cuts them
+            so that they leave it half.
+        token_budget: Tokens computed together; None for what suits the device.
+        noun: What error messages call a label.
+        scores_empty: Whether a passage without a token goes through the model, as the official
+            classifier has it, instead of getting ``EMPTY_LOGIT``.
+
+    Raises:
+        TypeError: ``max_length`` or ``token_budget`` is not an int.
+        ValueError: One of them is not positive, or ``max_length`` exceeds the encoder's positions.
+
+    Example:
+        >>> from gliclass_rerank.engine.loading import load_model
+        >>> model = load_model(None, revision=None, token=None, device="cpu", dtype="float32")
+        >>> engine = PassageScorer(model)
+        >>> tea, rain = engine.score([LabelledPassage(("tea",), text) for text in ("Tea is brewed.", "Rain falls.")])
+        >>> tea.logits > rain.logits
+        True
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        max_length: int | None = None,
+        long_passages: LongPassages = "truncate",
+        long_queries: LongQueries = "error",
+        token_budget: int | None = None,
+        noun: str = "query",
+        scores_empty: bool = False,
+    ) -> None:
+        self.model = model
+        self.max_length = model.choose_length(max_length)
+        self._long_passages, self._long_queries = long_passages, long_queries
+        self._token_budget, self._noun, self._scores_empty = token_budget, noun, scores_empty
+        self._prompts = model.checkpoint.prompts
+        self._has_logged_truncation = False
+
+    def score(self, pairs: Sequence[LabelledPassage]) -> list[PassageLogits]:
+        """Score passages, each against its own labels; equal ones are computed once.
+
+        Args:
+            pairs: The passages with their labels.
+
+        Returns:
+            One result per pair, in input order.
+
+        Raises:
+            ValueError: A label has no token, or labels leave a passage too little room.
+            FloatingPointError: The model gave a logit that is not finite.
+            MemoryError: Not even one sequence fits into memory.
+            RuntimeError: The process was forked after the model was loaded, or the tokenizer failed.
+        """
+        self.model.scorer.check_process()  # before anything that a thread of the first process may have locked
+        distinct = list(dict.fromkeys(pairs))
+        frames = self._frames(distinct)
+        results: dict[LabelledPassage, PassageLogits] = {}
+        for block in self._blocks(distinct):
+            results.update(self._score_block(block, [frames[_frame_key(pair)] for pair in block]))
+        self._log_truncation(results)
+        return [results[pair] for pair in pairs]
+
+    def check(self, labels: Sequence[str], facets: Sequence[str] = ()) -> None:
+        """Refuse labels that ``score`` would refuse, also when there is nothing to score.
+
+        Args:
+            labels: Labels that share a prompt.
+            facets: More labels in the same prompt.
+
+        Raises:
+            ValueError: See ``score``.
+        """
+        self._frame(LabelledPassage(tuple(labels), "", tuple(facets)))
+
+    def group_labels(
+        self,
+        labels: Sequence[str],
+        *,
+        max_labels: int | None = None,
+        facets: Sequence[str] = (),
+        task: str = "",
+        examples: Sequence[str] = (),
+    ) -> list[tuple[str, ...]]:
+        """Share labels out over prompts that leave half of their room to the passage.
+
+        Args:
+            labels: The labels.
+            max_labels: Labels of a prompt at most, facets included; None for no limit.
+            facets: Labels that stand in every prompt.
+            task: See ``LabelledPassage``.
+            examples: See ``LabelledPassage``.
+
+        Returns:
+            Groups of labels in input order; a label that takes more than half the room is alone in its group.
+        """
+        empty = self._prompts.count_tokens((), task=task, examples=examples)
+        limit = empty + (self.max_length - empty) // 2
+        lengths = self._prompts.frame([*labels, *facets]).label_lengths
+        facet_tokens = sum(length + 1 for length in lengths[len(labels) :])  # each has a control token
+        groups: list[list[str]] = []
+        size = limit
+        for label, length in zip(labels, lengths, strict=False):
+            is_full = max_labels is not None and bool(groups) and len(groups[-1]) + len(facets) >= max_labels
+            if not groups or is_full or size + length + 1 > limit:
+                groups.append([])
+                size = empty + facet_tokens
+            groups[-1].append(label)
+            size += length + 1
+        return [tuple(group) for group in groups]
+
+    def fits(self, pairs: Sequence[LabelledPassage]) -> list[bool]:
+        """Whether each passage fits beside its labels without being cut.
+
+        Args:
+            pairs: The passages with their labels.
+        """
+        encoded = self._encode_texts(pairs)
+        frames: dict[_FrameKey, Frame] = {}
+        fit = []
+        for pair in pairs:
+            key = _frame_key(pair)
+            if key not in frames:
+                frames[key] = self._prompts.frame([*pair.labels, *pair.facets], task=pair.task, examples=pair.examples)
+            prompt = frames[key].around(encoded[self._text(pair)], self.max_length)
+            fit.append(frames[key].size < self.max_length and not prompt.truncated)
+        return fit
+
+    # Frames: what stands around a passage
+
+    def _frames(self, pairs: Sequence[LabelledPassage]) -> dict[_FrameKey, Frame]:
+        frames: dict[_FrameKey, Frame] = {}
+        for pair in pairs:
+            key = _frame_key(pair)
+            if key not in frames:
+                frames[key] = self._frame(pair)
+        return frames
+
+    def _frame(self, pair: LabelledPassage) -> Frame:
+        labels = [*pair.labels, *pair.facets]
+        frame = self._prompts.frame(labels, task=pair.task, examples=pair.examples)
+        for label, length in zip(labels, frame.label_lengths, strict=True):
+            if not length:
+                raise ValueError(f"{self._noun} is {label!r}, in which the tokenizer finds no token. Say it in words.")
+        needs_half = bool(pair.facets) or self._long_passages == "windows"
+        limit = self.max_length // 2 if needs_half else self.max_length - 1
+        if frame.size <= limit:
+            return frame
+        label_room = self.max_length // 2 - (frame.size - sum(frame.label_lengths[: len(pair.labels)]))
+        if self._long_queries == "truncate" and label_room >= len(pair.labels):
+            max_tokens = label_room // len(pair.labels)
+            return self._prompts.frame(labels, task=pair.task, examples=pair.examples, max_label_tokens=max_tokens)
+        raise ValueError(self._refusal(pair, frame.size, needs_half=needs_half))
+
+    def _refusal(self, pair: LabelledPassage, size: int, *, needs_half: bool) -> str:
+        name = f"{self._noun} takes"
+        if pair.facets:
+            name = f"{self._noun} and facets take"
+        elif pair.task or pair.examples or len(pair.labels) > 1:
+            name = "labels, task and examples take"
+        room = "more than half" if needs_half else "which leaves the text no room"
+        way_out = (
+            ", raise max_length or set long_queries='truncate'" if self._noun == "query" else " or raise max_length"
+        )
+        return (
+            f"{name} {size} of max_length {self.max_length} tokens, {room} "
+            f"({self._noun}: {pair.labels[0][:40]!r}). Shorten that{way_out}."
+        )
+
+    # Windows: the parts of a passage that become sequences
+
+    def _blocks(self, pairs: Sequence[LabelledPassage]) -> Iterator[list[LabelledPassage]]:
+        block: list[LabelledPassage] = []
+        tokens = 0
+        for pair in pairs:
+            estimate = len(pair.text) // _CHARACTERS_PER_TOKEN + len(pair.labels)
+            tokens += min(estimate, self.max_length) if self._long_passages == "truncate" else estimate
+            block.append(pair)
+            if tokens >= _BLOCK_TOKENS:
+                yield block
+                block, tokens = [], 0
+        if block:
+            yield block
+
+    def _score_block(
+        self, pairs: Sequence[LabelledPassage], frames: Sequence[Frame]
+    ) -> Iterator[tuple[LabelledPassage, PassageLogits]]:
+        encoded = self._encode_texts(pairs)
+        windows = [
+            self._windows(pair, encoded[self._text(pair)], frame) for pair, frame in zip(pairs, frames, strict=True)
+        ]
+        rows = self._run([window.prompt for parts in windows for window in parts if window.prompt is not None])
+        for pair, frame, parts in zip(pairs, frames, windows, strict=True):
+            empty = [EMPTY_LOGIT] * (len(pair.labels) + len(pair.facets))
+            part_rows = [empty if window.prompt is None else next(rows) for window in parts]
+            yield pair, _combine(pair, frame, parts, part_rows)
+
+    def _text(self, pair: LabelledPassage) -> str:
+        return self._prompts.with_task(pair.text, pair.task)
+
+    def _encode_texts(self, pairs: Sequence[LabelledPassage]) -> dict[str, EncodedText]:
+        """The token ids of each text, which is tokenised once for all its labels."""
+        texts = list(dict.fromkeys(map(self._text, pairs)))
+        return dict(zip(texts, self._prompts.encode_texts(texts, self.max_length), strict=True))
+
+    def _windows(self, pair: LabelledPassage, encoded: EncodedText, frame: Frame) -> list[_Window]:
+        room = self.max_length - len(frame.before) - len(frame.after)
+        if self._long_passages == "windows" and (encoded.is_cut or len(encoded.ids) > room):
+            size = min(_WINDOW_TOKENS, room)
+            parts = encode_windows(self._prompts, pair.text, self.max_length, room=room, size=size)
+            if parts:
+                return [_window(frame.around(ids, self.max_length), span) for span, ids in parts]
+            encoded = EncodedText([], is_cut=False)
+        if not encoded.ids and not self._scores_empty:
+            return [_Window(None, None, encoded.is_cut)]
+        return [_window(frame.around(encoded, self.max_length), None)]
+
+    def _run(self, prompts: Sequence[Prompt]) -> Iterator[list[float]]:
+        """Logits of each prompt, in order; those with as many labels run together."""
+        by_size: dict[int, list[Prompt]] = defaultdict(list)
+        for prompt in prompts:
+            by_size[prompt.num_labels].append(prompt)
+        rows = {
+            size: iter(self.model.scorer.logits(alike, token_budget=self._token_budget).tolist())
+            for size, alike in by_size.items()
+        }
+        return (next(rows[prompt.num_labels]) for prompt in prompts)
+
+    def _log_truncation(self, results: dict[LabelledPassage, PassageLogits]) -> None:
+        cut = sum(result.truncated for result in results.values())
+        if cut and not self._has_logged_truncation:
+            self._has_logged_truncation = True
+            log.warning(
+                "%d of %d passages were read only in part: max_length is %d tokens. Results say so in `truncated`; "
+                "this is logged once.",
+                cut,
+                len(results),
+                self.max_length,
+            )
+
+
+def _window(prompt: Prompt, span: Span | None) -> _Window:
+    return _Window(span, prompt, prompt.truncated)
+
+
+def _frame_key(pair: LabelledPassage) -> _FrameKey:
+    return pair.labels, pair.facets, pair.task, pair.examples
+
+
+def _combine(
+    pair: LabelledPassage, frame: Frame, windows: Sequence[_Window], rows: Sequence[Sequence[float]]
+) -> PassageLogits:
+    """The highest logit of each label over a passage's windows."""
+    count = len(pair.labels)
+    best_row = max(range(len(rows)), key=lambda i: max(rows[i][:count]))
+    best = [max(column) for column in zip(*rows, strict=True)]
+    truncated = frame.is_cut or any(window.truncated for window in windows)
+    return PassageLogits(tuple(best[:count]), tuple(best[count:]), windows[best_row].span, truncated)
