@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gliclass_rerank.engine.checkpoint import Checkpoint, load_checkpoint
 from gliclass_rerank.engine.scorer import GLiClassScorer, choose_device, choose_dtype
+from gliclass_rerank.engine.torch_settings import own_torch_settings
 from gliclass_rerank.validation import Dtype, check_count
 
 
@@ -80,8 +83,9 @@ def load_model(
     with _loading:  # one at a time, so that two threads that ask at the same moment get the same
         loaded = _models.get(key)
         if loaded is None:
-            checkpoint = load_checkpoint(model, revision=revision, token=token)
-            loaded = LoadedModel(checkpoint, GLiClassScorer(checkpoint.network, device=device, dtype=dtype))
+            with own_torch_settings(chosen), torch.inference_mode(False):  # weights are ordinary tensors
+                checkpoint = load_checkpoint(model, revision=revision, token=token)
+                loaded = LoadedModel(checkpoint, GLiClassScorer(checkpoint.network, device=device, dtype=dtype))
             _models[key] = loaded
     return loaded
 
