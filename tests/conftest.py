@@ -12,7 +12,6 @@ PASSAGES = (
     "Bread rises because yeast makes gas.",
     "Leaves turn light, water and air into sugar.",
     "  two    spaces and\n  a naïve café",
-    "",
     "The chain of a bicycle wants oil, not grease: grease holds dust. " * 5,
     "Point the hour hand at the sun to find north without a compass.",
     "東京は日本の首都です。",

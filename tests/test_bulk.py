@@ -73,7 +73,7 @@ def test_batches_of_columns_are_what_map_batches_wants(scorer: RowScorer) -> Non
     found = scorer(batch)
     assert found["id"] == [5, 6, 7] and set(found) == {"query", "passage", "id", "score", "error"}
     assert found["score"][1] > found["score"][0] and np.isnan(found["score"][2])
-    assert list(found["error"]) == ["", "", "passage is None; expected a str."]
+    assert list(found["error"]) == ["", "", "passage is a NoneType, expected a str."]
     lists = np.empty(2, dtype=object)
     lists[:] = [np.array(PASSAGES[:2], dtype=object), np.array(PASSAGES[1:], dtype=object)]
     found = scorer({"query": [QUERY, QUERY], "passages": lists})

@@ -21,7 +21,7 @@ from gliclass_rerank.training.reading import read_data
 from tests.colors import COLORS, write_colors
 from tests.random_checkpoints import OfficialPipeline
 
-PASSAGES = ["Bread rises because yeast makes gas.", "Leaves turn light into sugar.", "Grease holds dust.", ""]
+PASSAGES = ["Bread rises because yeast makes gas.", "Leaves turn light into sugar.", "Grease holds dust."]
 
 
 def drawn_logits(scale: float, offset: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:

@@ -85,7 +85,7 @@ def test_queries_are_drawn_by_seed_whatever_the_order_of_the_file(tmp_path: Path
         ("qrels/test.tsv", "q9\tp2\t1", r"test\.tsv:1: query 'q9' is not in queries\.jsonl"),
         ("qrels/test.tsv", "q1\tp2\t1\nq1\tp9\t0", r"test\.tsv:2: passage 'p9' is not in corpus\.jsonl"),
         ("qrels/test.tsv", "q1\tp2\tyes", r"test\.tsv:1: the relevance is 'yes'"),
-        ("qrels/test.tsv", "q1\tp2\t0.5", r"test\.tsv:1: the relevance is 0\.5; expected a whole number"),
+        ("qrels/test.tsv", "q1\tp2\t0.5", r"test\.tsv:1: the relevance is 0\.5, expected a whole number"),
         ("qrels/test.tsv", "q1\tp2\t1\nq1\tp2\t0", r"test\.tsv:2: .*judged differently"),
         ("qrels/test.tsv", "q1\tp2\t0", r"no query of the split 'test' has a relevant passage"),
         ("qrels/test.tsv", "", r"no query of the split 'test'"),

@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.fusion import fuse
 from gliclass_rerank.probabilities import sigmoid
-from tests.conftest import PASSAGES as ALL_PASSAGES
+from tests.conftest import PASSAGES
 from tests.random_checkpoints import OfficialPipeline
 
-PASSAGES = [passage for passage in ALL_PASSAGES if passage]  # an empty one is not read
 QUERIES = ["does bread rise?", "sugar from leaves", "how do I find north?"]
 FACETS = ["is about food", "holds a number"]
 logit_rows = st.integers(1, 4).flatmap(

@@ -388,7 +388,7 @@ def test_a_run_that_failed_before_its_first_state_can_be_corrected(encoder: Path
         (["COLORS", "--start", "./nowhere"], "there is no folder"),
         (["COLORS", "--held-out", "8"], "8 questions to be kept out"),
         (["COLORS", "--lora", "base"], "presets that fit it: bundled"),
-        (["COLORS", "--lora", "bass"], "lora is 'bass'; expected one of"),
+        (["COLORS", "--lora", "bass"], "lora is 'bass', expected one of"),
         (["COLORS", "--max-length", "513"], "the encoder has 512 positions"),
         (["COLORS", "--learning-rate", "1e20", "--steps", "3"], "lower the learning rate"),
     ],

@@ -113,11 +113,11 @@ def test_positions_of_several_sources_do_not_mix(colors: Path, tmp_path: Path) -
         ('{"question": "q"}', "keys .*question.*, expected"),
         ('{"query": "q", "positives": []}', "positives is empty"),
         ('{"query": "q", "positives": "p"}', "expected a list of texts"),
-        ('{"query": 1, "positives": ["p"]}', "query is 1; expected a text"),
+        ('{"query": 1, "positives": ["p"]}', "query is 1, expected a text"),
         ('{"text": "t", "query": "q", "label": "ture"}', "label is 'ture'"),
-        ('{"text": "t", "query": "q", "label": 0}', "label is 0; expected true or false"),  # entailment, in some sets
-        ('{"text": "t", "true_labels": ["a"], "all_labels": ["a", " "]}', "a label is ' '; expected a text"),
-        ('{"query": " ", "positives": ["p"]}', "query is ' '; expected a text"),
+        ('{"text": "t", "query": "q", "label": 0}', "label is 0, expected true or false"),  # entailment, in some sets
+        ('{"text": "t", "true_labels": ["a"], "all_labels": ["a", " "]}', "a label is ' ', expected a text"),
+        ('{"query": " ", "positives": ["p"]}', "query is ' ', expected a text"),
         (
             '{"text": "t", "query": "q", "label": true}\n{"text": "t", "query": "q", "label": false}',
             "jsonl:2: 'q' was labelled differently above",
