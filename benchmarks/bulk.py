@@ -23,7 +23,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.results_file import write_result
+from benchmarks.results_file import make_table, write_result
 from benchmarks.speed import whole_words
 from gliclass_rerank.engine.checkpoint import load_checkpoint
 
@@ -103,7 +103,7 @@ def main() -> None:
             "it was killed": killed["exit status"] != 0,
             "resumed, the output is the same": list(read_parts(whole)) == list(read_parts(halves)),
         }
-    result = {
+    result: dict[str, Any] = {
         "pairs": options.pairs,
         "poison": len(bad),
         "checks": checks,
@@ -111,6 +111,10 @@ def main() -> None:
         "killed half-way": killed,
         "resumed": resumed,
     }
+    header = ["run", "seconds", "a worker's MB in the first quarter", "at most"]
+    keys = ("seconds", "a worker's MB, first quarter", "a worker's MB, at most")
+    runs = {"at once": at_once, "killed half-way": killed, "resumed": resumed}
+    result["table"] = make_table(header, [[name, *(run[key] for key in keys)] for name, run in runs.items()])
     console = Console()
     console.print(result)
     console.print(f"written to {write_result('bulk', result)}")

@@ -15,10 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.results_file import write_result
+from benchmarks.results_file import ResultTable, make_table, print_table, write_result
 from gliclass_rerank import GLiClassReranker, RankedPassage, fill_context
 from gliclass_rerank.context import estimate_tokens
 from gliclass_rerank.data.progress import progress
@@ -68,6 +65,23 @@ def measure(collections: Sequence[Collection], reranker: GLiClassReranker) -> li
     ]
 
 
+def make_tables(rows: Sequence[dict[str, Any]]) -> dict[str, ResultTable]:
+    """What budgets keep of the answers, in the first stage's order and reranked, and what thresholds keep."""
+    by_budget: dict[str, dict[str, str]] = {}
+    by_threshold = []
+    for row in rows:
+        order, rule = row["rule"].split(", ")
+        if "tokens" in rule:
+            by_budget.setdefault(rule, {})[order] = f"{row['answers kept']:.1%}"
+        else:
+            by_threshold.append([rule.replace(">=", "≥"), f"{row['tokens kept']:.1%}", f"{row['answers kept']:.1%}"])
+    budgets = [[rule, shares["first stage"], shares["reranked"]] for rule, shares in by_budget.items()]
+    return {
+        "budgets": make_table(["budget", "BM25", "reranked"], budgets),
+        "thresholds": make_table(["threshold", "tokens kept", "answers kept"], by_threshold),
+    }
+
+
 def main() -> None:
     """Measure, print a table and write results/context_window.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -76,11 +90,10 @@ def main() -> None:
     options = parser.parse_args()
     reranker = GLiClassReranker.from_pretrained()
     rows = measure([read_collection(folder, queries=options.queries) for folder in options.collections], reranker)
-    table = Table(*rows[0], title=f"filtering {CANDIDATES} candidates")
-    for row in rows:
-        table.add_row(row["rule"], str(row["questions"]), f"{row['tokens kept']:.1%}", f"{row['answers kept']:.1%}")
-    Console().print(table)
-    write_result("context_window", {"candidates": CANDIDATES, "rules": rows})
+    tables = make_tables(rows)
+    for name, table in tables.items():
+        print_table(table, name)
+    write_result("context_window", {"candidates": CANDIDATES, "rules": rows, "tables": tables})
 
 
 if __name__ == "__main__":

@@ -18,10 +18,8 @@ from typing import Any
 
 import torch
 import transformers
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.results_file import write_result
+from benchmarks.results_file import make_table, print_table, write_result
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.data.progress import progress
 from tests.random_checkpoints import ENCODERS, OfficialPipeline, full_grid, write_checkpoint
@@ -56,7 +54,6 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take only every n-th combination")
     parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=list(ENCODERS))
     options = parser.parse_args()
-    table = Table("encoder", "configs", "largest difference", "above 1e-5")
     rows = []
     grid = list(full_grid())[:: options.every]
     for encoder in options.encoders:
@@ -65,9 +62,11 @@ def main() -> None:
             differences = list(progress(done, encoder, total=len(grid)))
         above = sum(d > 1e-5 for d in differences)
         rows.append({"encoder": encoder, "configs": len(grid), "largest": max(differences), "above": above})
-        table.add_row(encoder, str(len(grid)), f"{max(differences):.1e}", str(above))
-    Console().print(table)
-    write_result("parity", {"tolerance": 1e-5, "encoders": rows})
+    header = ["encoder", "configs", "largest difference", "above 1e-05"]
+    cells = [[row["encoder"], row["configs"], f"{row['largest']:.1e}", row["above"]] for row in rows]
+    table = make_table(header, cells)
+    print_table(table)
+    write_result("parity", {"tolerance": 1e-5, "encoders": rows, "table": table})
 
 
 if __name__ == "__main__":
