@@ -1,19 +1,19 @@
 """Does "nothing relevant" get a low score? AUROC of answerable questions against two kinds of others.
 
-    python -m benchmarks.answerability DATA [--taken-out COLLECTION] [--model FOLDER] [--questions 1000]
+    python -m benchmarks.answerability DATA [--without-answers COLLECTION] [--model FOLDER] [--questions 1000]
 
-DATA has corpus.jsonl, queries.jsonl and qrels/test.tsv, in which each question is judged against
-the one paragraph it was asked about: relevance 0 where that paragraph, near as it is, holds no
-answer. Answerable questions with their own paragraph are set against
+DATA has corpus.jsonl, queries.jsonl and qrels/test.tsv, which judges each question against the one
+paragraph it was written for: relevance 0 if that paragraph holds no answer, however close it comes.
+Answerable questions with their paragraph are compared with
 
 - the same questions with a random paragraph of another article,
-- unanswerable questions with their own paragraph: adversarial, since people wrote them to fit it.
+- unanswerable questions with the paragraph they were written for: adversarial, since people made them fit.
 
-Of a collection's questions the best score among their first 10 candidates is set against the best one
-when the relevant candidates are taken out and others move up: is there anything relevant?
+For each question of a collection, the best score of its first 10 candidates is compared with the best score
+after the relevant candidates are removed and others move up: is there anything relevant?
 
-Precision, recall and F1 are those of keeping what reaches the threshold, the model's recommended one unless
-another is given; positives and negatives are about as many. Prints a table and writes results/answerability.json.
+Precision, recall and F1 use the threshold the model recommends, unless you give another. Positives and
+negatives are about equally many. Prints a table and writes results/answerability.json.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
-from benchmarks.results_file import write_result
+from benchmarks.results_file import make_table, print_table, write_result
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.data.beir import read_passages, read_qrels, read_queries, read_rows
 from gliclass_rerank.data.progress import progress
@@ -42,7 +40,7 @@ CANDIDATES = 10
 
 @dataclass(frozen=True)
 class Question:
-    """A question with the paragraph it was asked about and one of another article."""
+    """A question with the paragraph it was written for, and one of another article."""
 
     text: str
     own: str
@@ -52,28 +50,28 @@ class Question:
 
 @dataclass(frozen=True)
 class Scores:
-    """What each kind of pair got."""
+    """The scores of each kind of pair."""
 
     own: list[float]
     other: list[float]
     unanswerable: list[float]
 
 
-def read_questions(folder: Path, most: int) -> list[Question]:
-    """Answerable and unanswerable questions, ``most`` of each drawn at random; 0 for all."""
+def read_questions(folder: Path, limit: int) -> list[Question]:
+    """Answerable and unanswerable questions, up to ``limit`` of each drawn at random; 0 for all."""
     rng = random.Random(SEED)
     titles = {row["_id"]: row.get("title") or "" for _, row in read_rows(folder / "corpus.jsonl")}
     if len(set(titles.values())) < 2:
-        raise SystemExit(f"{folder}: all passages have one title, so there are none of another article.")
+        raise SystemExit(f"{folder}: all passages have the same title, so none comes from another article.")
     passages = read_passages(folder / "corpus.jsonl")
     elsewhere = {title: [key for key, other in titles.items() if other != title] for title in set(titles.values())}
     texts = read_queries(folder / "queries.jsonl")
     judged = read_qrels(folder / "qrels" / "test.tsv", texts, passages)
     questions = []
     for answerable in (True, False):
-        pairs = [(q, own) for q, of_query in judged.items() for own, r in of_query.items() if (r > 0) == answerable]
-        if most:
-            pairs = rng.sample(pairs, min(most, len(pairs)))
+        pairs = [(q, own) for q, grades in judged.items() for own, r in grades.items() if (r > 0) == answerable]
+        if limit:
+            pairs = rng.sample(pairs, min(limit, len(pairs)))
         for query, own in pairs:
             other = rng.choice(elsewhere[titles[own]])
             questions.append(Question(texts[query], passages[own], passages[other], answerable))
@@ -95,8 +93,8 @@ def score_questions(questions: Sequence[Question], reranker: GLiClassReranker) -
     return scores
 
 
-def score_taken_out(collection: Collection, reranker: GLiClassReranker) -> tuple[list[float], list[float]]:
-    """Best scores of questions among candidates that hold an answer, and among candidates that hold none."""
+def score_without_answers(collection: Collection, reranker: GLiClassReranker) -> tuple[list[float], list[float]]:
+    """Each question's best score among candidates with an answer, and among candidates without one."""
     best: tuple[list[float], list[float]] = ([], [])
     for query, text in progress(collection.queries.items(), collection.name):
         ids = collection.candidates[query]
@@ -110,12 +108,12 @@ def score_taken_out(collection: Collection, reranker: GLiClassReranker) -> tuple
 
 
 def compare(positives: Sequence[float], negatives: Sequence[float], threshold: float) -> dict[str, Any]:
-    """How well scores tell positives from negatives, without a threshold and with it."""
+    """How well scores separate positives from negatives, without a threshold and with it."""
     truth = [True] * len(positives) + [False] * len(negatives)
     scores = [*positives, *negatives]
-    kept = [score >= threshold for score in scores]
-    # Nothing kept at all is no precision, and no reason to warn.
-    precision, recall, f1, _ = precision_recall_fscore_support(truth, kept, average="binary", zero_division=0)
+    predicted = [score >= threshold for score in scores]
+    # If nothing reaches the threshold, precision is 0, and no reason to warn.
+    precision, recall, f1, _ = precision_recall_fscore_support(truth, predicted, average="binary", zero_division=0)
     measured = {
         "mean score of positives": mean(positives),
         "mean score of negatives": mean(negatives),
@@ -135,32 +133,35 @@ def main() -> None:
     """Measure, print a table and write results/answerability.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--model", help="hub name or folder; the bundled model without it")
+    parser.add_argument("--model", help="hub name or folder; default: the bundled model")
     parser.add_argument("--questions", type=int, default=0, help="how many of each kind, drawn at random; 0 for all")
-    parser.add_argument("--taken-out", type=Path, nargs="*", default=[], help="collections whose answers to take out")
-    parser.add_argument("--threshold", type=float, help="keep what has at least this score; the model's own without it")
+    parser.add_argument(
+        "--without-answers", type=Path, nargs="*", default=[], help="collections to remove answers from"
+    )
+    parser.add_argument(
+        "--threshold", type=float, help="the lowest score that counts as an answer; default: the recommended one"
+    )
     options = parser.parse_args()
     reranker = GLiClassReranker.from_pretrained(options.model)
     threshold = reranker.recommended_threshold if options.threshold is None else options.threshold
     if threshold is None:
         raise SystemExit("the model recommends no threshold: give one with --threshold.")
-    collections = [read_collection(folder, queries=options.questions or None) for folder in options.taken_out]
+    collections = [read_collection(folder, queries=options.questions or None) for folder in options.without_answers]
     scores = score_questions(read_questions(options.data, options.questions), reranker)
     rows = [
         {"against": against, **compare(positives, negatives, threshold)}
         for against, positives, negatives in (
             ("another article's paragraph", scores.own, scores.other),
             ("unanswerable, own paragraph", scores.own, scores.unanswerable),
-            *((f"{c.name}: answers taken out", *score_taken_out(c, reranker)) for c in collections),
+            *((f"{c.name}: answers removed", *score_without_answers(c, reranker)) for c in collections),
         )
     ]
     columns = ("AUROC", "precision", "recall", "F1")
-    table = Table("against", "pairs", *columns, title=f"answerable questions; kept at {threshold}")
-    for row in rows:
-        pairs = row["positives"] + row["negatives"]
-        table.add_row(row["against"], str(pairs), *(f"{row[column]:.3f}" for column in columns))
-    Console().print(table)
-    write_result("answerability", {"data": options.data.name, "threshold": threshold, "comparisons": rows})
+    cells = [[row["against"], *(f"{row[column]:.3f}" for column in columns)] for row in rows]
+    table = make_table(["answerable questions against", *columns], cells)
+    print_table(table, f"threshold {threshold}")
+    result = {"data": options.data.name, "threshold": threshold, "comparisons": rows, "table": table}
+    write_result("answerability", result)
 
 
 if __name__ == "__main__":

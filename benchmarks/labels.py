@@ -1,14 +1,14 @@
-"""How long one text takes with 1 to 128 labels: one pass for all of them, or a cross-encoder's pass for each.
+"""Time one text with 1 to 128 labels: one pass for all of them, or a cross-encoder's pass for each.
 
     python -m benchmarks.labels [--shape edge base ...] [--labels 1 2 4 8 16 32 64 128] [--tokens 64 256 512]
         [--repeats 5] [--device cuda]
 
-After the table of inference speed in the model cards of the v3.0 checkpoints: batch size 1, texts of
-so many tokens, examples a second averaged over their lengths. Contenders take turns on the same fresh
-texts: this engine, the official pipeline, and cross-encoders of the shapes of the cards' baselines, with random
-weights (if sentence-transformers is installed); all in the dtype that "auto" stands for, but the official pipeline,
-whose heads run in fp32 only. A text with its labels may have 1,024 tokens. Prints a table and writes
-results/labels.json and .png.
+Follows the table of inference speed in the model cards of the v3.0 checkpoints: batch size 1, texts of
+several lengths, examples a second averaged over the lengths. Contenders take turns on the same fresh
+texts: this engine, the official pipeline and, if sentence-transformers is installed, cross-encoders shaped like the
+cards' baselines, with random weights. All use the dtype that "auto" chooses, except the official pipeline, whose heads
+run in fp32 only. A text with its labels may have 1,024 tokens. Prints a table and writes results/labels.json
+and .png.
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ from typing import Any
 import torch
 import transformers
 from gliclass import GLiClassModel, ZeroShotClassificationPipeline
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.plots import save_lines
-from benchmarks.results_file import write_result
+from benchmarks.results_file import ResultTable, make_table, print_table, write_result
 from benchmarks.shapes import SHAPES, make_shape
 from benchmarks.speed import Draw, Score, auto_dtype, cross_encoder, race, whole_words, write_cross_encoder
 from gliclass_rerank.engine.checkpoint import load_checkpoint
@@ -40,7 +38,7 @@ BASELINE_LENGTH = 512
 LABEL_WORDS = 2
 DEBERTA = SHAPES["large"][0]
 ROBERTA = {"model_type": "roberta", "vocab_size": 50265, "max_position_embeddings": 514, "pad_token_id": 0}
-BASELINES: dict[str, dict[str, Any]] = {  # the cards' baselines by their encoders
+BASELINES: dict[str, dict[str, Any]] = {  # encoders of the cards' baselines
     "deberta-v3-large cross-encoder": {**DEBERTA, "vocab_size": 128100},
     "deberta-v3-base cross-encoder": {**SHAPES["base"][0], "vocab_size": 128100},
     "roberta-large cross-encoder": {
@@ -74,13 +72,13 @@ def official_pipeline(folder: Path, device: str) -> Score:
     )
 
     def score(text: str, labels: list[str]) -> list[float]:
-        return [found["score"] for found in pipeline([text], labels, threshold=0.0, batch_size=1)[0]]
+        return [label["score"] for label in pipeline([text], labels, threshold=0.0, batch_size=1)[0]]
 
     return score
 
 
 def make_draw(words: list[str], tokens: int, labels: int) -> Draw:
-    """What gives a fresh text and different labels."""
+    """A function that draws a fresh text and different labels."""
     rng = random.Random(SEED)
 
     def draw() -> tuple[str, list[str]]:
@@ -91,21 +89,20 @@ def make_draw(words: list[str], tokens: int, labels: int) -> Draw:
     return draw
 
 
-def rates_of(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
+def average_rates(rows: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
     """Examples a second by contender and number of labels, averaged over the texts' lengths."""
     rates: dict[str, dict[int, float]] = {}
     for name, count in dict.fromkeys((row["contender"], row["labels"]) for row in rows):
-        own = [1 / row["median"] for row in rows if (row["contender"], row["labels"]) == (name, count)]
-        rates.setdefault(name, {})[count] = round(mean(own), 4)
+        values = [1 / row["median"] for row in rows if (row["contender"], row["labels"]) == (name, count)]
+        rates.setdefault(name, {})[count] = round(mean(values), 4)
     return rates
 
 
-def show(rates: dict[str, dict[int, float]]) -> None:
-    """Print examples a second: a line for each contender, a column for each number of labels."""
-    table = Table("examples a second at … labels", *map(str, next(iter(rates.values()))))
-    for name, by_count in rates.items():
-        table.add_row(name, *(f"{rate:.2f}" for rate in by_count.values()))
-    Console().print(table)
+def tabulate(rates: dict[str, dict[int, float]]) -> ResultTable:
+    """A row for each contender, a column for each number of labels."""
+    counts = next(iter(rates.values()))
+    header = ["", *(f"{count} label{'s' * (count != 1)}" for count in counts)]
+    return make_table(header, [[name, *(f"{rate:.2f}" for rate in row.values())] for name, row in rates.items()])
 
 
 def main() -> None:
@@ -113,9 +110,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--labels", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128])
-    parser.add_argument("--tokens", type=int, nargs="+", default=[64, 256, 512], help="of the text")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[64, 256, 512], help="tokens of the text")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps; the best there is without it")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best one present")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -139,10 +136,11 @@ def main() -> None:
             for tokens in options.tokens:
                 case = {"labels": count, "tokens": tokens}
                 rows += race(runners, make_draw(words, tokens, count), options.repeats, case)
-    rates = rates_of(rows)
-    show(rates)
+    rates = average_rates(rows)
+    table = tabulate(rates)
+    print_table(table, "examples a second")
     record = {"repeats": options.repeats, "max_length": MAX_LENGTH, "examples a second": rates, "rows": rows}
-    write_result("labels", record)
+    write_result("labels", record | {"table": table})
     save_lines("labels", rates, "examples a second", "labels")
 
 

@@ -1,4 +1,4 @@
-"""How much memory this process has taken at most."""
+"""Peak memory of this process, for benchmarks that run a contender in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def peak_megabytes() -> int:
-    """The most resident memory so far (Linux).
+    """The largest resident memory so far, in MB (Linux).
 
-    ``resource.getrusage`` would not do: what the parent took when it started this process counts there.
+    ``resource.getrusage`` does not do: it counts the parent's memory at the time it started this process.
     """
-    [found] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-    return int(found) >> 10
+    [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    return int(kilobytes) >> 10

@@ -4,9 +4,9 @@
         [--queries 2 4 8] [--words 10 30] [--passages 100] [--tokens 180] [--repeats 5] [--device cuda]
 
 Without options: the bundled model, 100 passages of 180 tokens on average, queries of 10 tokens.
-All ways take turns on the same fresh words, those of ``benchmarks.speed``. The passes of several
-queries have more tokens than those of one; their ratio says what these alone should cost. Prints
-a table and writes results/multi_query.json and .png.
+All ways take turns on the same fresh words, drawn as in ``benchmarks.speed``. Several queries have more tokens
+than one; "times its tokens" says how much longer they should take for that alone. Prints a table and writes
+results/multi_query.json and .png.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.plots import save_bars
-from benchmarks.results_file import write_result
+from benchmarks.results_file import ResultTable, make_table, print_table, write_result
 from benchmarks.shapes import SHAPES, make_shape
 from benchmarks.speed import CONTROL_TOKENS, Score, make_draw, race
 from gliclass_rerank import GLiClassReranker
@@ -31,13 +29,13 @@ from gliclass_rerank.engine.checkpoint import load_checkpoint
 
 
 def rotations(query: str, count: int) -> list[str]:
-    """So many queries out of one: its words, beginning at another one each time."""
+    """``count`` queries made from one by rotating its words."""
     words = query.split()
     return [" ".join([*words[i:], *words[:i]]) for i in range(count)]
 
 
 def score(reranker: GLiClassReranker, count: int, query: str, passages: list[str], *, together: bool) -> list[float]:
-    """Score so many queries, in one prompt or each in its own."""
+    """Score ``count`` queries, in one prompt or each in its own."""
     scores: list[float] = reranker.score_matrix(rotations(query, count), passages, together=together).max(0).tolist()
     return scores
 
@@ -61,25 +59,28 @@ def measure(shape: str, words: int, folder: Path, options: argparse.Namespace) -
     return rows
 
 
-def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Print a table: a line for each way in each case."""
-    columns = ("median", "times one query", "times its tokens")
-    table = Table("shape", "tokens of a query", "queries", *columns)
+def tabulate(rows: Sequence[dict[str, Any]], queries: Sequence[int]) -> ResultTable:
+    """How many times as long as one query several take: a row for each way, a column for each number of queries."""
+    ratios: dict[str, list[str]] = {}
     for row in rows:
-        table.add_row(row["shape"], str(row["words"]), row["contender"], *(f"{row[column]:.2f}" for column in columns))
-    Console().print(table)
+        count, way = row["contender"].split(", ")
+        if count != "1":
+            shape = "" if row["shape"] == "bundled" else f"{row['shape']}: "
+            name = f"{shape}{way}, {row['words']} tokens each"
+            ratios.setdefault(name, []).append(f"{row['times one query']:.2f}")
+    return make_table(["", *(f"{count} queries" for count in queries)], [[name, *row] for name, row in ratios.items()])
 
 
 def main() -> None:
     """Measure, print a table and write results/multi_query.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", nargs="+", choices=("bundled", *SHAPES), default=["bundled"])
-    parser.add_argument("--queries", type=int, nargs="+", default=[2, 4, 8], help="how many together")
-    parser.add_argument("--words", type=int, nargs="+", default=[10], help="of a query, a token each")
+    parser.add_argument("--queries", type=int, nargs="+", default=[2, 4, 8], help="numbers of queries")
+    parser.add_argument("--words", type=int, nargs="+", default=[10], help="words of a query, one token each")
     parser.add_argument("--passages", type=int, default=100)
-    parser.add_argument("--tokens", type=int, default=180, help="of a passage, on average")
+    parser.add_argument("--tokens", type=int, default=180, help="tokens of a passage, on average")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps; the best there is without it")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best one present")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -89,8 +90,10 @@ def main() -> None:
             folder = make_shape(shape, Path(made))
             for words in options.words:
                 rows += measure(shape, words, folder, options)
-    show(rows)
-    write_result("multi_query", {"passages": options.passages, "tokens": options.tokens, "ways": rows})
+    table = tabulate(rows, options.queries)
+    print_table(table, "times one query")
+    result = {"passages": options.passages, "tokens": options.tokens, "ways": rows}
+    write_result("multi_query", result | {"tables": {"several_queries": table}})
     groups: dict[str, dict[str, float]] = {}
     for row in rows:
         group = groups.setdefault(f"{row['shape']}\nqueries of {row['words']}", {})

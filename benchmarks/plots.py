@@ -1,4 +1,4 @@
-"""Pictures of results, beside their JSON."""
+"""Draws the pictures that stand beside the results' JSON."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _BAR = 0.22  # inches
 
 
 def save_bars(name: str, groups: Mapping[str, Mapping[str, float]], measured: str) -> Path:
-    """Draw results/<name>.png: for each group a bar for each thing in it, with its number."""
+    """Draw results/<name>.png: groups of bars, each bar labelled with its value."""
     bars = sum(map(len, groups.values()))
     height = 1.2 + _BAR * (bars + 2 * len(groups))
     figure, axes = _axes(height)
-    names = list(dict.fromkeys(thing for group in groups.values() for thing in group))
+    names = list(dict.fromkeys(name for group in groups.values() for name in group))
     place, middles = 0.0, []
     for group in groups.values():
         first = place
-        for thing, value in group.items():
-            bar = axes.barh(place, value, 0.8, color=f"C{names.index(thing) % 10}", label=thing)
+        for label, value in group.items():
+            bar = axes.barh(place, value, 0.8, color=f"C{names.index(label) % 10}", label=label)
             axes.bar_label(bar, fmt=" %.3g", fontsize=7)
             place += 1
         middles.append((first + place - 1) / 2)
@@ -37,10 +37,10 @@ def save_bars(name: str, groups: Mapping[str, Mapping[str, float]], measured: st
 
 
 def save_lines(name: str, lines: Mapping[str, Mapping[int, float]], measured: str, along: str) -> Path:
-    """Draw results/<name>.png: a line for each thing, on logarithmic axes."""
+    """Draw results/<name>.png: labelled lines on logarithmic axes."""
     figure, axes = _axes(5.0)
-    for thing, points in lines.items():
-        axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=thing)
+    for label, points in lines.items():
+        axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=label)
     axes.set(xscale="log", yscale="log", xlabel=along, ylabel=measured)
     ticks = sorted({x for points in lines.values() for x in points})
     axes.set_xticks(ticks, list(map(str, ticks)))
@@ -50,7 +50,7 @@ def save_lines(name: str, lines: Mapping[str, Mapping[int, float]], measured: st
 
 def _axes(height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(8, height), layout="constrained")
-    FigureCanvasAgg(figure)  # no display, and no state that others share
+    FigureCanvasAgg(figure)  # needs no display and shares no state
     axes = figure.add_subplot()
     axes.set_axisbelow(True)
     return figure, axes
@@ -58,8 +58,8 @@ def _axes(height: float) -> tuple[Figure, Any]:
 
 def _save(figure: Figure, axes: Any, name: str) -> Path:  # noqa: ANN401 - matplotlib's axes
     handles, labels = axes.get_legend_handles_labels()
-    different = dict(zip(labels, handles, strict=True))
-    figure.legend(different.values(), different.keys(), loc="outside lower center", ncols=2, fontsize=8)
+    unique = dict(zip(labels, handles, strict=True))
+    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=2, fontsize=8)
     path = RESULTS / f"{name}.png"
     figure.savefig(path, dpi=120)
     return path

@@ -1,13 +1,12 @@
 """What several queries in one prompt cost: nDCG@10 and movement of the score, against each query alone.
 
-    python -m benchmarks.together COLLECTION... [--model FOLDER] [--queries 100] [--together 2 4 8]
+    python -m benchmarks.together COLLECTION... [--model FOLDER] [--queries 100] [--together 2 4 8] [--result together]
 
 A collection is a folder in BEIR layout with a run in runs/test.*.trec. Each query is scored over
-its own candidates, alone and among companions: other queries of the collection, the query at a
-random place among them. Where they would leave the passage less than half of the prompt, they
-are shared out over several, as ``score_matrix`` does.
-The dtype is auto; what bf16 rounds is little beside what moves. Prints a table and writes
-results/together.json.
+its own candidates, alone and at a random place among companions: other queries of the collection.
+Queries that would leave a passage less than half of the prompt are spread over several prompts, as
+``score_matrix`` does. The dtype is auto: bf16 moves a score far less than companions do. Prints a
+table and writes results/together.json, or the name that --result gives.
 """
 
 from __future__ import annotations
@@ -17,13 +16,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.results_file import write_result
+from benchmarks.results_file import ResultTable, make_table, print_table, write_result
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.data.progress import progress
 from gliclass_rerank.evaluation import Collection, read_collection
@@ -37,7 +35,7 @@ SEED = 0
 
 @dataclass
 class Outcome:
-    """What scoring so many queries together gave: a ranking, and each pair's movement."""
+    """Rankings by query, and how far each pair's score moved."""
 
     ranking: dict[str, list[str]] = field(default_factory=dict)
     movements: list[float] = field(default_factory=list)
@@ -60,7 +58,7 @@ def score_collection(
     """Score every query alone and in prompts of each size, with companions drawn from ``others``."""
     outcomes = {size: Outcome() for size in (1, *sizes)}
     for query, text in progress(collection.queries.items(), collection.name):
-        rng = random.Random(f"{SEED} {query}")  # its companions are the same however many queries are measured
+        rng = random.Random(f"{SEED} {query}")  # a query gets the same companions however many are measured
         strangers = [other for other in others if other != text]
         companions = rng.sample(strangers, min(max(outcomes) - 1, len(strangers)))
         ids = collection.candidates[query]
@@ -90,27 +88,25 @@ def evaluate(collection: Collection, outcomes: dict[int, Outcome]) -> list[dict[
     ]
 
 
-def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Print a table: a line for each collection, a column for each number of queries."""
-    by_collection: dict[str, dict[int, dict[str, Any]]] = {}
-    for row in rows:
-        by_collection.setdefault(row["collection"], {})[row["together"]] = row
+def tabulate(rows: Sequence[dict[str, Any]]) -> ResultTable:
+    """nDCG@10: a row for each collection, a column for each number of queries."""
     sizes = list(dict.fromkeys(row["together"] for row in rows))
-    columns = ["alone" if size == 1 else f"{size} together" for size in sizes]
-    table = Table("collection", "queries", *columns, title="nDCG@10 (mean movement of the score)")
-    for name, by_size in by_collection.items():
-        cells = [f"{by_size[size]['nDCG@10']:.3f} ({by_size[size]['mean movement']:.3f})" for size in sizes]
-        table.add_row(name, str(by_size[1]["queries"]), *cells)
-    Console().print(table)
+    by_collection: dict[str, list[str]] = {}
+    for row in rows:
+        by_collection.setdefault(row["collection"], []).append(f"{row['nDCG@10']:.3f}")
+    means = [f"{mean(row['nDCG@10'] for row in rows if row['together'] == size):.3f}" for size in sizes]
+    header = ["collection", *("alone" if size == 1 else f"{size} together" for size in sizes)]
+    return make_table(header, [*([name, *cells] for name, cells in by_collection.items()), ["**mean**", *means]])
 
 
 def main() -> None:
     """Measure, print a table and write results/together.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collections", type=Path, nargs="+")
-    parser.add_argument("--model", help="hub name or folder; the bundled model without it")
-    parser.add_argument("--queries", type=int, help="how many of each, drawn at random; all without it")
+    parser.add_argument("--model", help="hub name or folder; default: the bundled model")
+    parser.add_argument("--queries", type=int, help="queries of each collection, drawn at random; default: all")
     parser.add_argument("--together", type=int, nargs="+", default=[2, 4, 8], help="queries in one prompt")
+    parser.add_argument("--result", default="together", help="name of the file in results/")
     options = parser.parse_args()
     reranker = GLiClassReranker.from_pretrained(options.model)
     rows = []
@@ -118,8 +114,9 @@ def main() -> None:
         collection = read_collection(folder, queries=options.queries, seed=SEED)
         others = sorted(set(read_collection(folder).queries.values()))
         rows += evaluate(collection, score_collection(collection, others, reranker, options.together))
-    show(rows)
-    write_result("together", {"max_length": reranker.max_length, "collections": rows})
+    table = tabulate(rows)
+    print_table(table, "nDCG@10")
+    write_result(options.result, {"max_length": reranker.max_length, "collections": rows, "table": table})
 
 
 if __name__ == "__main__":

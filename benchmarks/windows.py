@@ -1,12 +1,11 @@
-"""Long passages in windows: a paragraph at a random place in a long text, against the paragraph alone.
+"""Rank paragraphs hidden in long texts: read in windows, cut, and alone for comparison.
 
     python -m benchmarks.windows COLLECTION [--model FOLDER] [--queries 100]
 
-Each of a question's first 10 candidates is put at a random place among paragraphs of other
-articles, to a text of 3,000 words or a little more. The texts are ranked in windows and cut to what
-the model takes; the bare paragraphs are ranked for comparison. Where the right text is first, its
-span should hold the answer: so questions whose answers' words are known are asked. Prints a table and
-writes results/windows.json.
+Each of a question's first 10 candidates is placed at random among paragraphs of other articles, in a text
+of 3,000 words or a little more. The texts are ranked in windows, and cut to the model's length; the bare
+paragraphs are ranked for comparison. If the right text comes first, its span should hold the answer, so
+only questions with known answers count. Prints a table and writes results/windows.json.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.results_file import write_result
+from benchmarks.results_file import make_table, print_table, write_result
 from gliclass_rerank import GLiClassReranker, RankedPassage
 from gliclass_rerank.data.beir import read_rows
 from gliclass_rerank.data.progress import progress
@@ -34,7 +32,7 @@ BARE, WINDOWS, CUT = "the paragraph alone", "in a long text, in windows", "in a 
 
 
 def bury(paragraph: str, others: Sequence[str], rng: random.Random) -> str:
-    """A text of at least so many words with the paragraph at a random place among others."""
+    """A text of at least ``WORDS`` words with the paragraph at a random place among others."""
     chosen, words = [paragraph], len(paragraph.split())
     while words < WORDS:
         chosen.append(rng.choice(others))
@@ -47,8 +45,8 @@ def main() -> None:
     """Measure, print a table and write results/windows.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collection", type=Path)
-    parser.add_argument("--model", help="hub name or folder; the bundled model without it")
-    parser.add_argument("--queries", type=int, help="how many, drawn at random; all without it")
+    parser.add_argument("--model", help="hub name or folder; default: the bundled model")
+    parser.add_argument("--queries", type=int, help="number of questions, drawn at random; default: all")
     options = parser.parse_args()
     collection = read_collection(options.collection, queries=options.queries, seed=SEED)
     titles = {row["_id"]: row.get("title") for _, row in read_rows(options.collection / "corpus.jsonl")}
@@ -63,10 +61,10 @@ def main() -> None:
         if not right or not answers[query]:
             continue
         rng = random.Random(f"{SEED} {query}")
-        there = {titles[i] for i in ids}
-        others = [passage for i, passage in collection.passages.items() if titles[i] not in there]
+        excluded = {titles[i] for i in ids}
+        others = [passage for i, passage in collection.passages.items() if titles[i] not in excluded]
         if not others:
-            raise SystemExit(f"{options.collection}: passages need titles, to tell articles apart.")
+            raise SystemExit(f"{options.collection}: passages need titles that tell articles apart.")
         bare = [collection.passages[i] for i in ids]
         long = [bury(paragraph, others, rng) for paragraph in bare]
         ranked: dict[str, list[RankedPassage]] = {
@@ -82,20 +80,17 @@ def main() -> None:
     qrels = {query: collection.qrels[query] for query in runs[BARE]}
     rows: list[dict[str, Any]] = []
     for way, run in runs.items():
-        found = measure(qrels, run)
+        values = measure(qrels, run)["nDCG@10"]
         first = [qrels[query].get(ids[0], 0) > 0 for query, ids in run.items()]
-        ndcg = sum(found["nDCG@10"]) / len(run)
+        ndcg = sum(values) / len(run)
         rows.append({"read": way, "nDCG@10": round(ndcg, 4), "first": round(sum(first) / len(first), 4)})
-    held = sum(spans) / max(len(spans), 1)
-    table = Table("what is read", "nDCG@10", "right one first", title=f"{len(qrels)} questions of {collection.name}")
-    for row in rows:
-        table.add_row(row["read"], f"{row['nDCG@10']:.3f}", f"{row['first']:.1%}")
-    Console().print(table)
-    Console().print(f"of {len(spans)} right first texts the span holds the answer in {held:.1%}")
-    write_result(
-        "windows",
-        {"collection": collection.name, "questions": len(qrels), "ways": rows, "spans": len(spans), "span holds": held},
-    )
+    share = sum(spans) / max(len(spans), 1)
+    cells = [[row["read"], f"{row['nDCG@10']:.3f}", f"{row['first']:.1%}"] for row in rows]
+    table = make_table(["what is read", "nDCG@10", "the right one is first"], cells)
+    print_table(table, f"{len(qrels)} questions of {collection.name}")
+    Console().print(f"The span holds the answer in {share:.1%} of {len(spans)} right first texts.")
+    result = {"collection": collection.name, "questions": len(qrels), "ways": rows}
+    write_result("windows", result | {"spans": len(spans), "span holds": share, "table": table})
 
 
 if __name__ == "__main__":
