@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from gliclass_rerank import GLiClassReranker
+
+# Before anything imports torch, which reads them once. Tests run side by side: a pool of threads in each process would
+# make them many times slower. A run with `OMP_NUM_THREADS=$(nproc)` tests with as many threads as users have.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 PASSAGES = (
     "Bread rises because yeast makes gas.",

@@ -81,7 +81,9 @@ def test_bf16_scores_move_little_with_the_batch(encoder: str | None, checkpoint_
     bf16 = GLiClassReranker.from_pretrained(folder, device="cpu", dtype="bfloat16")
     together = bf16.score(QUERY, MANY)
     apart = [bf16.score(QUERY, [passage])[0] for passage in MANY]
-    assert apart == pytest.approx(together, abs=5e-3)
+    # Processors with AMX add up a product in another order when it has other rows, and bf16 rounds the sums apart: up to
+    # .0065 was measured there. Without AMX most scores are equal to the last bit.
+    assert apart == pytest.approx(together, abs=1e-2)
 
 
 def test_logits_leave_in_fp32_whatever_the_encoder_runs_in(checkpoint_folder: Callable[..., Path]) -> None:
