@@ -1,39 +1,52 @@
-# Every target sets up what it needs in .venv, from nothing.
+# Every target sets up what it needs in .venv, from nothing. demo and examples install only what they use.
 PYTHON ?= python3
+ARGS ?=
+COVERAGE_FLOOR ?= 0
 BIN := .venv/bin
-INSTALLED := .venv/installed
+COVERAGE := --cov=gliclass_rerank --cov=integrations --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
 
-.PHONY: demo examples test test-installs check fix clean
+.PHONY: help demo examples test test-installs check fix docs pages clean
+.SECONDARY:
 
-demo: $(INSTALLED)  ## search Python's language reference, before and after reranking
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+demo: .venv/demo.installed  ## search Python's language reference, before and after reranking
 	$(BIN)/python -m examples.search_python_docs
 
-examples: $(INSTALLED)  ## one retrieval chain per framework, and a context window that is filtered
+examples: .venv/examples.installed  ## one retrieval chain per framework, and a filtered context window
 	$(BIN)/python -m examples.langchain_rag
 	$(BIN)/python -m examples.llama_index_rag
 	$(BIN)/python -m examples.haystack_rag
 	$(BIN)/python -m examples.context_window
 
-test: $(INSTALLED)  ## all tests, the slow ones and the docstrings' examples included
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal --cov=gliclass_rerank --cov=integrations --cov-report=term --cov-fail-under=95
+test: .venv/dev.installed  ## all tests; make test ARGS="tests/test_context.py -k budget" runs some
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(if $(ARGS),$(ARGS),$(COVERAGE))
 
-test-installs: $(INSTALLED)  ## the wheel in clean environments: with no framework, with each one alone, beside others
+test-installs: .venv/dev.installed  ## the wheel in clean environments: with no framework, with each alone, beside others
 	$(BIN)/python tests/clean_installs.py
 
-check: $(INSTALLED)  ## lint and types
+check: .venv/dev.installed  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-fix: $(INSTALLED)  ## format, and mend what can be mended
+fix: .venv/dev.installed  ## format, and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(INSTALLED): pyproject.toml constraints.txt
+docs: .venv/docs.installed  ## build the documentation site in site/; any warning is an error
+	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
+
+pages: .venv/dev.installed  ## write new figures and outputs into README and docs, after a new model or new results
+	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m tests.pages
+
+.venv/%.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
-	touch $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group $*
+	touch $@
 
 clean:  ## remove what the targets made
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

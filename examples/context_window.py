@@ -17,15 +17,15 @@ THRESHOLD = 0.5
 
 
 def main(question: str) -> None:
-    """Show how much of the first stage's hits a context of ``BUDGET`` tokens takes, and what is in it."""
+    """Show how many of the first stage's candidates fit into ``BUDGET`` tokens, and which."""
     passages = read_passages()
-    found = [passages[i] for i in KeywordIndex(passages).search(question, top_k=50)]
-    hits = GLiClassReranker.from_pretrained().rank(question, found)
-    kept = fill_context(hits, BUDGET, threshold=THRESHOLD)
-    words = [sum(len(text.split()) for text in texts) for texts in (found, [hit.text for hit in kept])]
-    print(f"{question}\n\nbefore: {len(found)} passages, {words[0]} words")
-    print(f"after: {len(kept)} passages, {words[1]} words, each with a score of at least {THRESHOLD}\n")
-    for hit in kept:
+    candidates = [passages[i] for i in KeywordIndex(passages).search(question, top_k=50)]
+    hits = GLiClassReranker.from_pretrained().rank(question, candidates)
+    context = fill_context(hits, BUDGET, threshold=THRESHOLD)
+    words = [sum(len(text.split()) for text in texts) for texts in (candidates, [hit.text for hit in context])]
+    print(f"{question}\n\nbefore: {len(candidates)} passages, {words[0]} words")
+    print(f"after: {len(context)} passages, {words[1]} words, each with a score of at least {THRESHOLD}\n")
+    for hit in context:
         print(f"  {hit.score:.3f}  was {hit.index + 1:>2}  {shorten(hit.text, 90)}")
 
 

@@ -16,10 +16,10 @@ from langchain_core.runnables import RunnablePassthrough
 from langchain_gliclass_rerank import GLiClassRerank
 from pydantic import ConfigDict
 
-from examples.python_docs import read_passages, shorten
+from examples.python_docs import compare_ranks, read_passages, shorten
 from gliclass_rerank.data.bm25 import KeywordIndex
 
-QUESTION = "How do I make sure a file gets closed even if an error happens?"
+QUESTION = "What is the difference between is and ==?"
 PROMPT = PromptTemplate.from_template("Answer from these passages alone.\n\n{context}\n\nQuestion: {question}\n")
 
 
@@ -39,24 +39,27 @@ class KeywordRetriever(BaseRetriever):
 
 
 def main(question: str) -> None:
-    """Show what the first stage finds, what the compressor keeps, and the prompt that a chain makes of it."""
+    """Show the first hits before and after the compressor, and the prompt that a chain builds from them."""
     passages = read_passages()
     documents = [Document(passage, id=str(i)) for i, passage in enumerate(passages)]
     retriever = KeywordRetriever(documents=documents, index=KeywordIndex(passages))
-    reranker = GLiClassRerank(top_n=3)
+    reranker = GLiClassRerank(top_n=None)
     compression = ContextualCompressionRetriever(base_compressor=reranker, base_retriever=retriever)
     print(f"{question}\n\nbefore (BM25):")
-    for document in retriever.invoke(question)[:3]:
+    candidates = retriever.invoke(question)
+    for document in candidates[:3]:
         print(f"  {document.id:>4}  {shorten(document.page_content, 90)}")
     print("\nafter (GLiClassRerank):")
-    for document in compression.invoke(question):
+    ranked = compression.invoke(question)
+    for document in ranked[:3]:
         print(f"  {document.id:>4}  {document.metadata['relevance_score']:.3f}  {shorten(document.page_content, 90)}")
+    print(compare_ranks(question, *([d.page_content for d in documents] for documents in (candidates, ranked))) or "")
 
-    def join(found: list[Document]) -> str:
-        return "\n".join(f"- {document.page_content}" for document in found)
+    def join_best(documents: list[Document]) -> str:
+        return "\n".join(f"- {document.page_content}" for document in documents[:3])
 
-    best = {"query": RunnablePassthrough(), "documents": retriever} | reranker.as_runnable()
-    chain = {"context": best | join, "question": RunnablePassthrough()} | PROMPT
+    ranking = {"query": RunnablePassthrough(), "documents": retriever} | reranker.as_runnable()
+    chain = {"context": ranking | join_best, "question": RunnablePassthrough()} | PROMPT
     print(f"\nthe prompt of the chain:\n{shorten(chain.invoke(question).to_string(), 300)}")
 
 
