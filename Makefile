@@ -36,7 +36,7 @@ fix: .venv/dev.installed  ## format, and fix what can be fixed
 	$(BIN)/ruff format .
 
 docs: .venv/docs.installed  ## build the documentation site in site/; any warning is an error
-	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 pages: .venv/dev.installed  ## write new figures and outputs into README and docs, after a new model or new results
 	$(BIN)/python -m benchmarks.tables

@@ -59,7 +59,7 @@ def read_blocks(page: Path) -> Iterator[Block]:
 def run(block: Block) -> str:
     """Run a block on its own and return what it prints."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed), contextlib.chdir(ROOT):
         # Line numbers of the page, so that a traceback leads to it.
         exec(compile("\n" * (block.line - 1) + block.code, str(block.page), "exec"), {"__name__": "__main__"})
     return printed.getvalue()

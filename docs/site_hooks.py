@@ -1,6 +1,7 @@
-"""Links that work in the repository work on the site too: those to files outside docs/ lead to the repository.
+"""What mkdocs needs beyond its options, so that the same pages read well in the repository and on the site.
 
-Pictures from benchmarks/results become files of the site, so that it can be read without a network.
+- Links to files outside docs/ lead to the repository, and pictures of benchmarks/results become files of the site.
+- The docstrings' ``Example:`` sections are shown as code.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import griffe
 from mkdocs.structure.files import File, Files
 
 _PICTURE = re.compile(r"\]\(\.\./benchmarks/results/([\w.-]+\.png)\)")
 _OUTSIDE = re.compile(r"\]\(\.\./([^)]+)\)")
+_EXAMPLE = re.compile(r"^( *)Example:$", flags=re.MULTILINE)
 
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:  # noqa: ANN401 - as mkdocs calls it
@@ -27,3 +30,12 @@ def on_page_markdown(markdown: str, config: Any, **_: Any) -> str:  # noqa: ANN4
     """Rewrite links that leave docs/."""
     markdown = _PICTURE.sub(r"](results/\1)", markdown)
     return _OUTSIDE.sub(rf"]({config['repo_url']}/blob/main/\1)", markdown)
+
+
+class ExampleSections(griffe.Extension):
+    """Name the section ``Examples:``, as griffe expects it."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Rename the section of one docstring."""
+        if obj.docstring:
+            obj.docstring.value = _EXAMPLE.sub(r"\1Examples:", obj.docstring.value)
