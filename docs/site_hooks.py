@@ -35,7 +35,7 @@ def on_page_markdown(markdown: str, config: Any, **_: Any) -> str:  # noqa: ANN4
 class ExampleSections(griffe.Extension):
     """Name the section ``Examples:``, as griffe expects it."""
 
-    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:  # noqa: ANN401 - as griffe calls it
         """Rename the section of one docstring."""
         if obj.docstring:
             obj.docstring.value = _EXAMPLE.sub(r"\1Examples:", obj.docstring.value)

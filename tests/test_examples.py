@@ -1,4 +1,4 @@
-"""The bundled model on the written corpus, and the examples."""
+"""The examples run offline and say honestly what reranking gains; so does the written corpus."""
 
 from __future__ import annotations
 
@@ -8,23 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from examples.python_docs import ANSWERS, compare_ranks, read_passages
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.data.bm25 import KeywordIndex
 from gliclass_rerank.engine.checkpoint import BUNDLED
 from gliclass_rerank.evaluation import evaluate, read_collection
 from tests.random_checkpoints import OfficialPipeline
-from tests.written_corpus import CORPUS, IDS, TEXTS, qrels, rows
+from tests.written_corpus import CORPUS, TEXTS, qrels
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.mark.slow
-def test_the_first_hit_is_the_expected_passage_for_nine_of_ten_questions(bundled: GLiClassReranker) -> None:
-    expected = qrels("test")
-    questions = {row["_id"]: row["text"] for row in rows("queries.jsonl")}
-    hits = {q: IDS[bundled.rank(questions[q], TEXTS, top_k=1)[0].index] for q in expected}
-    wrong = [questions[q] for q in expected if hits[q] != expected[q]]
-    assert len(TEXTS) >= 60 and len(expected) == 10 and len(wrong) <= 1, wrong
 
 
 def test_the_test_questions_are_every_seventh_of_those_written_before_any_model_saw_them() -> None:
@@ -61,6 +53,21 @@ def test_keyword_search_finds_by_words_and_reads_nothing_else_into_them() -> Non
     assert KeywordIndex(["a \ud800 sky"]).search("sky \udfff", top_k=1) == [0]
 
 
+@pytest.mark.parametrize("question", ANSWERS)
+def test_each_question_of_the_examples_has_one_right_passage(question: str) -> None:
+    assert sum(ANSWERS[question] in passage for passage in read_passages()) == 1
+
+
+def test_the_examples_call_a_loss_a_loss() -> None:
+    question, phrase = next(iter(ANSWERS.items()))
+    right, other = f"It {phrase}.", "Something else."
+    assert "a loss" in (compare_ranks(question, [right, other], [other, right]) or "")
+    assert "a win" in (compare_ranks(question, [other, right], [right, other]) or "")
+    assert "no change" in (compare_ranks(question, [right, other], [right, other]) or "")
+    assert compare_ranks(question, [other], [other]) is None
+    assert compare_ranks("a question of one's own", [right], [right]) is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shown"),
@@ -74,5 +81,5 @@ def test_keyword_search_finds_by_words_and_reads_nothing_else_into_them() -> Non
 )
 def test_the_example_runs_offline(name: str, shown: str) -> None:
     command = [sys.executable, "-m", f"examples.{name}", "How can I read a file line by line?"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert shown in " ".join(done.stdout.split())
+    completed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert shown in " ".join(completed.stdout.split())

@@ -1,4 +1,4 @@
-"""The corpus of examples/corpus, and its ten test questions with the passages they expect."""
+"""The corpus of examples/corpus as test data: its passages, and the ten questions of its test split."""
 
 from __future__ import annotations
 
