@@ -3,7 +3,8 @@
     python -m benchmarks.tables
 
 A page marks a table's place with ``<!-- table: NAME -->`` and ``<!-- end -->``; what stands between is replaced.
-Several names join the rows of tables that have the same header.
+Several names join the rows of tables that have the same header. ``<!-- table: NAME; rows a b; columns 1 3 -->`` shows
+only the rows that begin with ``a`` and ``b``, and the first and third column.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pathlib import Path
 from benchmarks.results_file import RESULTS, ResultTable
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"(<!-- table: ([\w ]+?) -->).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- table: ([\w ]+?)(?:; rows ([^;]+?))?(?:; columns ([\d ]+?))? -->).*?(<!-- end -->)", re.DOTALL
+)
 
 
 def read_tables() -> dict[str, ResultTable]:
@@ -29,12 +32,18 @@ def read_tables() -> dict[str, ResultTable]:
     return tables
 
 
-def to_markdown(tables: list[ResultTable]) -> str:
-    """One Markdown table with the rows of all tables."""
+def to_markdown(tables: list[ResultTable], row_names: list[str], columns: list[int]) -> str:
+    """One Markdown table with the rows of all tables, or with the named rows and numbered columns alone."""
     header = tables[0]["header"]
     if any(table["header"] != header for table in tables):
         raise ValueError(f"the tables have different headers: {[table['header'] for table in tables]}")
-    lines = [header, ["---"] * len(header), *(row for table in tables for row in table["rows"])]
+    rows = [row for table in tables for row in table["rows"]]
+    if row_names:
+        by_name = {row[0]: row for row in rows}
+        rows = [by_name[name] for name in row_names]
+    lines = [header, ["---"] * len(header), *rows]
+    if columns:
+        lines = [[line[column - 1] for column in columns] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -42,8 +51,9 @@ def fill(page: str, tables: dict[str, ResultTable]) -> str:
     """The text of a page with its tables replaced by those of the results."""
 
     def replace(block: re.Match[str]) -> str:
-        names = block[2].split()
-        return f"{block[1]}\n{to_markdown([tables[name] for name in names])}\n{block[3]}"
+        marker, names, row_names, columns, end = block.groups(default="")
+        shown = to_markdown([tables[name] for name in names.split()], row_names.split(), [*map(int, columns.split())])
+        return f"{marker}\n{shown}\n{end}"
 
     return BLOCK.sub(replace, page)
 

@@ -4,7 +4,7 @@
 
 runs every block that shows its output and writes the new output into the page, after a change of the model or of what
 the library prints. A block whose output is shown is followed by a fence of ``text``. A block that cannot run offline
-stands below a comment, ``<!-- needs: hub -->``, which names what it needs; it is only compiled.
+stands below a comment, ``<!-- not run: needs Ray -->``, which names what it needs; it is only compiled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 
 _BLOCK = re.compile(
-    r"(?:<!-- needs: (?P<needs>[^>]+) -->\n)?```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<output>.*?)^```$)?",
+    r"(?:<!-- not run: needs (?P<needs>[^>]+) -->\n)?```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<output>.*?)^```$)?",
     flags=re.DOTALL | re.MULTILINE,
 )
 

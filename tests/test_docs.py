@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 
@@ -17,8 +18,9 @@ _LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
 
 @pytest.fixture(autouse=True, scope="module")
 def loaded_model(bundled: GLiClassReranker) -> Iterator[None]:
-    """Blocks share the weights that stay in memory meanwhile, so each loads in no time."""
+    """Keep the weights in memory, so that each block loads them in no time, and undo what blocks do to logging."""
     yield
+    logging.getLogger("gliclass_rerank").setLevel(logging.NOTSET)
 
 
 def test_the_readme_is_short() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"<!-- table: ([\w ]+?) -->(.*?)<!-- end -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- table: ([\w ]+?)(?:; rows ([^;]+?))?(?:; columns ([\d ]+?))? -->(.*?)<!-- end -->", re.DOTALL)
 PAGES = [ROOT / "README.md", ROOT / "gliclass_rerank" / "bundled" / "MODEL_CARD.md", *ROOT.glob("docs/**/*.md")]
 BLOCKS = [
-    pytest.param(block[1].split(), block[2], id=f"{page.stem}: {block[1]}")
+    pytest.param(*(group.split() for group in block.groups("")[:3]), block[4], id=f"{page.stem}: {block[1]}")
     for page in PAGES
     for block in BLOCK.finditer(page.read_text(encoding="utf-8"))
 ]
@@ -33,11 +33,21 @@ def test_pages_show_tables() -> None:
     assert BLOCKS
 
 
-@pytest.mark.parametrize(("names", "block"), BLOCKS)
-def test_a_page_s_table_is_that_of_the_results(names: list[str], block: str) -> None:
+def test_every_marker_of_a_table_is_understood() -> None:
+    assert sum(page.read_text(encoding="utf-8").count("<!-- table: ") for page in PAGES) == len(BLOCKS)
+
+
+@pytest.mark.parametrize(("names", "row_names", "columns", "block"), BLOCKS)
+def test_a_page_s_table_is_that_of_the_results(
+    names: list[str], row_names: list[str], columns: list[str], block: str
+) -> None:
     tables = read_tables()
     rows = [row for name in names for row in tables[name]["rows"]]
     expected = [tables[names[0]]["header"], ["---"] * len(tables[names[0]]["header"]), *rows]
+    if row_names:
+        expected = [*expected[:2], *(row for name in row_names for row in rows if row[0] == name)]
+    if columns:
+        expected = [[line[int(column) - 1] for column in columns] for line in expected]
     cells = [[cell.strip() for cell in line[1:-1].split(" | ")] for line in block.strip().splitlines()]
     assert cells == expected, "run: python -m benchmarks.tables"
 
