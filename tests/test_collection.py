@@ -81,7 +81,7 @@ def test_queries_are_drawn_by_seed_whatever_the_order_of_the_file(tmp_path: Path
         ("queries.jsonl", '{"_id": "q1", "text": " "}', r'queries\.jsonl:1: "text" is \' \''),
         ("queries.jsonl", '{"_id": 1, "text": "a"}', r'queries\.jsonl:1 has no "_id" string'),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\tp2", r"test\.tsv:2 has 2 columns, expected 3"),
-        ("qrels/test.tsv", "q1 p2 1", r"test\.tsv:1 has 1 columns, expected 3, parted by tabs"),
+        ("qrels/test.tsv", "q1 p2 1", r"test\.tsv:1 has 1 columns, expected 3, separated by tabs"),
         ("qrels/test.tsv", "q9\tp2\t1", r"test\.tsv:1: query 'q9' is not in queries\.jsonl"),
         ("qrels/test.tsv", "q1\tp2\t1\nq1\tp9\t0", r"test\.tsv:2: passage 'p9' is not in corpus\.jsonl"),
         ("qrels/test.tsv", "q1\tp2\tyes", r"test\.tsv:1: the relevance is 'yes'"),

@@ -1,16 +1,12 @@
-"""What ``gliclass-rerank eval`` does with sets of labelled texts."""
+"""Classify sets of labelled texts, for ``gliclass-rerank eval``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from rich.markup import escape
-from rich.progress import Progress
-
 from gliclass_rerank.classifier import ZeroShotClassifier
-from gliclass_rerank.cli.terminal import errors
+from gliclass_rerank.data.progress import progress_bar
 from gliclass_rerank.evaluation.classification import (
     Classified,
     Classify,
@@ -23,17 +19,20 @@ from gliclass_rerank.evaluation.classification import (
 def load_classifiers(
     models: Mapping[str, str | None], cross_encoders: Mapping[str, str | None], options: Mapping[str, Any]
 ) -> dict[str, Classify]:
-    """What classifies, by name; behind that of a cross-encoder stands (NLI).
+    """Load classifiers; the name of a cross-encoder gets the suffix (NLI).
 
     Args:
         models: GLiClass checkpoints by name; None for the bundled model.
         cross_encoders: Models for natural language inference by name.
         options: "dtype" and "device".
 
+    Returns:
+        By name, a function of texts and labels that returns the best label of each text.
+
     Raises:
-        CheckpointError: See ``ZeroShotClassifier.from_pretrained``.
-        OSError: See ``nli_classifier``.
-        ValueError: See both.
+        CheckpointError: A checkpoint cannot be found or used.
+        OSError: A cross-encoder cannot be found.
+        ValueError: A cross-encoder has no label for entailment, or an option is wrong.
 
     Example:
         >>> list(load_classifiers({"bundled": None}, {}, {"dtype": "auto", "device": None}))
@@ -44,8 +43,8 @@ def load_classifiers(
         classifier = ZeroShotClassifier.from_pretrained(model, classification_type="single-label", **options)
 
         def classify(texts: list[str], labels: list[str]) -> list[str]:
-            found: list[Any] = classifier(texts, labels)
-            return [best["label"] for [best] in found]
+            predictions: list[Any] = classifier(texts, labels)
+            return [best["label"] for [best] in predictions]
 
         return classify
 
@@ -56,11 +55,14 @@ def load_classifiers(
 
 
 def classify_sets(sets: Sequence[LabelledTexts], classifiers: Mapping[str, Classify]) -> dict[str, list[Classified]]:
-    """What came of each set, by classifier, under a progress bar.
+    """Classify each set with each classifier, under a progress bar.
 
     Args:
         sets: The sets.
-        classifiers: From ``load_classifiers``.
+        classifiers: The result of ``load_classifiers``.
+
+    Returns:
+        By classifier, the results of the sets in their order.
 
     Raises:
         ImportError: The extra "eval" is not installed.
@@ -71,9 +73,8 @@ def classify_sets(sets: Sequence[LabelledTexts], classifiers: Mapping[str, Class
         1.0
     """
     results: dict[str, list[Classified]] = {name: [] for name in classifiers}
-    with Progress(console=errors, disable=not errors.is_terminal) as progress:
-        for data in sets:
-            for name, classify in classifiers.items():
-                task = progress.add_task(escape(f"{data.name}, {name}"), total=len(data.texts))
-                results[name].append(evaluate_classification(data, classify, partial(progress.advance, task)))
+    for data in sets:
+        for name, classify in classifiers.items():
+            with progress_bar(f"{data.name}, {name}", len(data.texts)) as advance:
+                results[name].append(evaluate_classification(data, classify, advance))
     return results

@@ -1,1 +1,1 @@
-"""Files and first stages: BEIR collections, passage files, BM25, atomic writes, progress bars."""
+"""Files in and out: passages, collections in BEIR layout, keyword search, atomic writes and progress bars."""

@@ -1,14 +1,14 @@
-"""The files of a collection in BEIR layout, read line by line: what is broken is named by file and line."""
+"""Read the files of a collection in BEIR layout; an error names the file and the line."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
+from gliclass_rerank.data.json_text import parse_json
 from gliclass_rerank.validation import check_query
 
 
@@ -18,58 +18,59 @@ def read_json(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - any JSON
     Args:
         path: The file.
 
+    Returns:
+        The parsed value.
+
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no JSON, or not UTF-8; it is named.
+        ValueError: The file is not JSON or not UTF-8; the message names it.
 
     Example:
         >>> read_json("labels.json")  # doctest: +SKIP
         ['sports', 'cooking']
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from error
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+    return parse_json(text, str(path))
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Read a file of JSON objects, one a line.
+    """Read a file of JSON objects, one per line.
 
     Args:
         path: The file.
 
     Yields:
-        Each object that is not blank, with its place as ``file:line``.
+        Each object with its place as ``file:line``. Blank lines are skipped.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: A line is no JSON object; file and line are named.
+        ValueError: A line is not a JSON object; the message names file and line.
 
     Example:
         >>> list(read_json_lines("passages.jsonl"))  # doctest: +SKIP
     """
-    for place, line in _lines(Path(path)):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{place} is not JSON: {error}.") from error
+    for place, line in _read_lines(Path(path)):
+        row = parse_json(line, place)
         if not isinstance(row, dict):
             raise ValueError(f"{place} is {line.strip()[:60]!r}, expected a JSON object.")
         yield place, row
 
 
 def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Read corpus.jsonl or queries.jsonl, with all that their rows hold.
+    """Read the rows of corpus.jsonl or queries.jsonl with all their keys.
 
     Args:
         path: The file.
 
     Yields:
-        Each row, with an "_id" of its own and a "text", and its place as ``file:line``.
+        Each row with its place as ``file:line``. A row has a unique "_id" and a "text".
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: A line is no such row; file and line are named.
+        ValueError: A line is not such a row; the message names file and line.
 
     Example:
         >>> list(read_rows("corpus.jsonl"))  # doctest: +SKIP
@@ -80,23 +81,23 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any
             if not isinstance(row.get(key), str):
                 raise ValueError(f'{place} has no "{key}" string.')
         if row["_id"] in seen:
-            raise ValueError(f'{place}: "_id" is {row["_id"]!r}, which an earlier line has too. Ids must differ.')
+            raise ValueError(f'{place}: "_id" is {row["_id"]!r}, as on an earlier line. Give each row its own.')
         seen.add(row["_id"])
         yield place, row
 
 
 def read_passages(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Read corpus.jsonl: rows with "_id", "text" and perhaps "title".
+    """Read corpus.jsonl: rows with "_id", "text" and optionally "title".
 
     Args:
         path: The file.
 
     Returns:
-        By id, in the file's order, the passage: its title, a space and its text.
+        The passages by id, in the file's order. A title stands in front of the text, with a space between them.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: A line is no such row, or its id was there before; file and line are named.
+        ValueError: A line is not such a row, or an id appears twice; the message names file and line.
 
     Example:
         >>> import pathlib, tempfile
@@ -126,8 +127,8 @@ def read_queries(path: str | os.PathLike[str]) -> dict[str, str]:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: A line is no such row, its text is blank, or its id was there before; file and
-            line are named.
+        ValueError: A line is not such a row, its text is blank, or an id appears twice; the message names file
+            and line.
 
     Example:
         >>> import pathlib, tempfile
@@ -147,7 +148,7 @@ def read_queries(path: str | os.PathLike[str]) -> dict[str, str]:
 def read_qrels(
     path: str | os.PathLike[str], queries: Container[str], passages: Container[str]
 ) -> dict[str, dict[str, int]]:
-    r"""Read a qrels file: query id, passage id and relevance, parted by tabs, below a header.
+    r"""Read a qrels file: query id, passage id and relevance, separated by tabs, with or without a header.
 
     Args:
         path: The file.
@@ -155,12 +156,12 @@ def read_qrels(
         passages: The ids of all passages.
 
     Returns:
-        The relevance of judged passages by query, both in the file's order.
+        The relevance of the judged passages by query, both in the file's order.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: A line has other columns, an unknown id, a relevance that is no whole number, or
-            contradicts an earlier one; file and line are named.
+        ValueError: A line has other columns, an unknown id, a relevance that is not a whole number, or contradicts
+            an earlier line; the message names file and line.
 
     Example:
         >>> import pathlib, tempfile
@@ -171,13 +172,13 @@ def read_qrels(
         {'q1': {'p1': 1}}
     """
     qrels: dict[str, dict[str, int]] = {}
-    for number, (place, line) in enumerate(_lines(Path(path))):
-        query, passage, score = _columns(place, line.rstrip("\r\n").split("\t"), 3)
+    for number, (place, line) in enumerate(_read_lines(Path(path))):
+        query, passage, score = _check_columns(place, line.rstrip("\r\n").split("\t"), 3)
         if number == 0 and score.strip() == "score":
             continue
         _check_known(place, "query", query, queries)
         _check_known(place, "passage", passage, passages)
-        relevance = _number(place, "the relevance", score)
+        relevance = _parse_number(place, "the relevance", score)
         if not relevance.is_integer():
             raise ValueError(f"{place}: the relevance is {score.strip()}, expected a whole number.")
         if qrels.setdefault(query, {}).setdefault(passage, int(relevance)) != relevance:
@@ -194,12 +195,12 @@ def read_run(path: str | os.PathLike[str], queries: Container[str], passages: Co
         passages: The ids of all passages.
 
     Returns:
-        Ids of passages by query, both in the file's order.
+        The passage ids by query, both in the file's order.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: A line has other columns, an unknown id or a score above the one before it, or
-            names a passage again; file and line are named.
+        ValueError: A line has other columns, an unknown id or a score above the previous one, or repeats a
+            passage; the message names file and line.
 
     Example:
         >>> import pathlib, tempfile
@@ -210,46 +211,50 @@ def read_run(path: str | os.PathLike[str], queries: Container[str], passages: Co
         {'q1': ['p2', 'p1']}
     """
     run: dict[str, dict[str, float]] = {}
-    for place, line in _lines(Path(path)):
-        query, _, passage, _, text, _ = _columns(place, line.split(), 6)
+    for place, line in _read_lines(Path(path)):
+        query, _, passage, _, text, _ = _check_columns(place, line.split(), 6)
         _check_known(place, "query", query, queries)
         _check_known(place, "passage", passage, passages)
-        found = run.setdefault(query, {})
-        score = _number(place, "the score", text)
-        if passage in found:
-            raise ValueError(f"{place}: query {query!r} has passage {passage!r} twice.")
-        # The order of lines is taken for the order of scores, so they must agree.
-        if found and score > next(reversed(found.values())):
-            raise ValueError(f"{place}: the score {text} is above the one before it. Sort the run by falling score.")
-        found[passage] = score
-    return {query: list(found) for query, found in run.items()}
+        scores = run.setdefault(query, {})
+        score = _parse_number(place, "the score", text)
+        if passage in scores:
+            raise ValueError(f"{place}: query {query!r} has passage {passage!r} twice. Remove one of the lines.")
+        # The result has the order of the lines, so it must be the order of the scores.
+        if scores and score > next(reversed(scores.values())):
+            raise ValueError(f"{place}: the score {text} is above the previous one. Sort the run by falling score.")
+        scores[passage] = score
+    return {query: list(scores) for query, scores in run.items()}
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Each line that is not blank, with its place as ``file:line``."""
+def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield each line that is not blank, with its place as ``file:line``."""
     try:
         with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield f"{path}:{number}", line
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}). Convert it first.") from error
+        raise _not_utf8(path, error) from error
 
 
-def _columns(place: str, columns: list[str], count: int) -> list[str]:
+def _not_utf8(path: str | os.PathLike[str], error: UnicodeDecodeError) -> ValueError:
+    return ValueError(f"{path} is not UTF-8 text ({error}). Convert it first.")
+
+
+def _check_columns(place: str, columns: list[str], count: int) -> list[str]:
     if len(columns) != count:
-        parted = "tabs" if count == 3 else "blanks"
-        raise ValueError(f"{place} has {len(columns)} columns, expected {count}, parted by {parted}.")
+        separator = "tabs" if count == 3 else "spaces"
+        raise ValueError(f"{place} has {len(columns)} columns, expected {count}, separated by {separator}.")
     return columns
 
 
-def _check_known(place: str, kind: str, found: str, known: Container[str]) -> None:
-    if found not in known:
+def _check_known(place: str, kind: str, row_id: str, known: Container[str]) -> None:
+    if row_id not in known:
         file = {"query": "queries.jsonl", "passage": "corpus.jsonl"}[kind]
-        raise ValueError(f"{place}: {kind} {found!r} is not in {file}.")
+        raise ValueError(f"{place}: {kind} {row_id!r} is not in {file}.")
 
 
-def _number(place: str, name: str, text: str) -> float:
+def _parse_number(place: str, name: str, text: str) -> float:
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A first stage to rerank: BM25 search by SQLite's FTS5, which Python brings along."""
+"""BM25 keyword search with SQLite's FTS5, which comes with Python: a first stage to rerank."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from collections.abc import Iterable
 
 
 class KeywordIndex:
-    """Finds passages that share words with a query, in memory, in the order of BM25.
+    """An in-memory index that finds passages which share words with a query, ordered by BM25.
+
+    Threads may share it.
 
     Args:
         passages: The passages to search.
@@ -26,13 +28,21 @@ class KeywordIndex:
     def __init__(self, passages: Iterable[str]) -> None:
         self._database = sqlite3.connect(":memory:", check_same_thread=False)
         self._database.execute("CREATE VIRTUAL TABLE passages USING fts5(text, tokenize = 'porter')")
-        rows = ((i, _valid(passage)) for i, passage in enumerate(passages))
+        rows = ((i, _normalize(passage)) for i, passage in enumerate(passages))
         self._database.executemany("INSERT INTO passages(rowid, text) VALUES (?, ?)", rows)
         self._lock = threading.Lock()
 
     def search(self, query: str, *, top_k: int) -> list[int]:
-        """Positions of the passages that share a word with the query, best first, at most ``top_k``."""
-        words = sorted(set(re.findall(r"[^\W_]+", _valid(query).lower())))
+        """Find passages that share a word with the query.
+
+        Args:
+            query: Words in any order; punctuation is ignored.
+            top_k: The largest number of passages to return.
+
+        Returns:
+            Positions in the passages, best first.
+        """
+        words = sorted(set(re.findall(r"[^\W_]+", _normalize(query).lower())))
         if not words or top_k < 1:
             return []
         with self._lock:
@@ -43,6 +53,6 @@ class KeywordIndex:
             return [row[0] for row in rows]
 
 
-def _valid(text: str) -> str:
-    """Accents as part of their letter, since apart they part words, and no lone surrogate, which SQLite refuses."""
+def _normalize(text: str) -> str:
+    """Compose accents, which would split words, and replace lone surrogates, which SQLite refuses."""
     return unicodedata.normalize("NFC", text).encode("utf-8", "replace").decode()
