@@ -1,7 +1,11 @@
+"""The command line: commands, options, output and error messages."""
+
 from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +13,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from gliclass_rerank import RankedPassage, ZeroShotClassifier
+from gliclass_rerank import GLiClassReranker, ZeroShotClassifier, __version__
 from gliclass_rerank.cli.app import app
-from gliclass_rerank.cli.rank import _as_table
-from gliclass_rerank.data.passage_files import Layout, read_passages
+from gliclass_rerank.cli.rank import make_table
+from tests.json_lines import write_rows
 
 QUESTION = "How do plants make sugar?"
 LINES = "The stock market closed early.\n\nLeaves turn light, water and air into sugar.\n"
@@ -68,17 +72,53 @@ def test_facets_and_windows(tmp_path: Path, lines: Path) -> None:
     assert all(list(row["facets"]) == ["is about plants"] and "span" not in row for row in short)  # type: ignore[call-overload]
 
 
-def test_what_was_cut_is_said(tmp_path: Path) -> None:
+def test_a_note_counts_the_passages_that_were_cut(tmp_path: Path) -> None:
     path = tmp_path / "long"
     path.write_text("sugar " * 1000)
     result = runner.invoke(app, ["rank", QUESTION, str(path)])
     assert "1 of these passages were cut to 512 tokens" in result.stderr
 
 
+def test_many_blocks_give_the_same_ranking_as_one_call(tmp_path: Path, bundled: GLiClassReranker) -> None:
+    passages = [f"Sugar comes in {number} bags." for number in range(300)] + [LINES.splitlines()[2], ""]
+    path = write_rows(tmp_path / "many.jsonl", *({"text": passage} for passage in passages))
+    expected = bundled.rank(QUESTION, passages, top_k=5)
+    rows = rank(str(path), "--top-k", "5", "--device", "cpu")
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
+    assert rows[0]["index"] == 300 and rows[0]["source"] == f"{path}:301"
+    assert [row["score"] for row in rows] == pytest.approx([hit.score for hit in expected], abs=5e-3)
+    everything = rank(str(path), "--device", "cpu")
+    assert everything[:5] == rows and len(everything) == 302 and everything[-1]["index"] == 301
+    assert sorted(row["index"] for row in everything) == list(range(302))  # type: ignore[type-var]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RUSAGE_CHILDREN counts other units elsewhere")
+def test_reading_a_large_file_takes_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "large.jsonl"
+    row = json.dumps({"text": "Sugar comes in bags. " * 50}) + "\n"
+    code = (
+        "import resource, sys; from gliclass_rerank.data.passage_files import PassageFiles; "
+        "count = sum(1 for _ in PassageFiles([sys.argv[1]])); "
+        "print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+
+    def read(rows: int) -> tuple[int, int]:
+        with path.open("w") as file:
+            file.writelines(row for _ in range(rows))
+        output = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout
+        count, kilobytes = map(int, output.split())
+        return count, kilobytes
+
+    few, small_peak = read(100)
+    many, large_peak = read(200_000)  # 200 MB
+    assert (few, many) == (100, 200_000) and large_peak - small_peak < 20_000
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["no-such-file"], "no-such-file"),
+        (["no-such-file"], "there is no file or folder 'no-such-file'"),
         (["{lines}", "--model", "/no/such/folder"], "there is no folder"),
         (["{lines}", "--device", "cuda:99"], "device is 'cuda:99'"),
         (["{lines}", "--layout", "jsonl"], "is not JSON"),
@@ -92,65 +132,73 @@ def test_errors_are_one_line_and_status_2(arguments: list[str], message: str, li
     assert "Traceback" not in result.output
 
 
+def test_files_without_passages_give_an_empty_array_and_a_note(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n\n")
+    result = runner.invoke(app, ["rank", QUESTION, str(tmp_path / "empty.txt")])
+    assert (result.exit_code, json.loads(result.stdout)) == (0, []) and "hold no passages" in result.stderr
+
+
+def test_a_blank_question_is_refused_even_without_passages(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    result = runner.invoke(app, ["rank", " ", str(tmp_path / "empty.txt")])
+    assert result.exit_code == 2 and "query" in result.stderr
+
+
+def table_lines(row: dict[str, Any], encoding: str = "utf-8") -> str:
+    written = io.BytesIO()
+    console = Console(file=io.TextIOWrapper(written, encoding=encoding, write_through=True), width=80)
+    console.print(make_table([{"rank": 1, "score": 0.5, **row}], encoding))
+    return written.getvalue().decode(encoding)
+
+
 def test_a_passage_is_never_read_as_markup() -> None:
-    console = Console(file=io.StringIO(), width=80)
-    hit = RankedPassage(0, 0.5, "[red]not red[/red] [/] \x1b[2J\x1b]0;title\x07", False)
-    console.print(_as_table([hit], "utf-8"))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    shown = table_lines({"text": "[red]not red[/red] [/] \x1b[2J\x1b]0;title\x07"})
     assert "[red]not red[/red] [/]" in shown
     assert "\x1b" not in shown and "\x07" not in shown
 
 
 def test_the_table_has_facets_and_shows_the_best_window() -> None:
-    console = Console(file=io.StringIO(), width=80)
-    hit = RankedPassage(0, 0.5, "far away: here it is", False, span=(10, 20), facets={"is [red]new": 0.25})
-    console.print(_as_table([hit], "utf-8"))
-    header, row = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert "is [red]new" in header and "0.250" in row and "here it is" in row and "far away" not in row
+    row = {"text": "far away: here it is", "span": [10, 20], "facets": {"is [red]new": 0.25}}
+    header, line = table_lines(row).splitlines()
+    assert "is [red]new" in header and "0.250" in line and "here it is" in line and "far away" not in line
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-def test_a_passage_that_the_terminal_cannot_show_is_shown_with_marks_in_its_place(encoding: str) -> None:
-    written = io.BytesIO()
-    console = Console(file=io.TextIOWrapper(written, encoding=encoding, write_through=True), width=80)
-    console.print(_as_table([RankedPassage(0, 0.5, "lone \ud800, \u202eabc, 東京", False)], console.encoding))
-    shown = written.getvalue().decode(encoding)
+def test_characters_that_the_terminal_cannot_show_become_question_marks(encoding: str) -> None:
+    shown = table_lines({"text": "lone \ud800, \u202eabc, 東京"}, encoding)
     assert "lone ?, abc" in shown and ("東京" in shown) == (encoding == "utf-8")
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        ("a.jsonl", '{"text": "one", "title": "T"}\n\n{"text": "two"}\n', [("T one", 1), ("two", 3)]),
-        ("a.txt", "one\nmore\n\n\ntwo\n", [("one\nmore", 1), ("two", 5)]),
-        ("a.md", "# Head\n\nbody\r\n\r\nlast", [("# Head\nbody", 1), ("last", 5)]),
-        ("a.txt", "#tag one\n\nsecond", [("#tag one", 1), ("second", 3)]),
-        ("a.md", "body\n\n## End\n", [("body", 1), ("## End", 3)]),
-        ("a.md", "intro\n# Head\n\nbody", [("intro", 1), ("# Head\nbody", 2)]),
-        ("a.csv", "one\n\u2028\n  two \n", [("one", 1), ("two", 3)]),
-        ("a.txt", "\ufeffone", [("one", 1)]),
-        ("a.txt", "", []),
-    ],
-)
-def test_files_are_split_by_their_kind(name: str, content: str, expected: list[object], tmp_path: Path) -> None:
-    path = tmp_path / name
-    path.write_bytes(content.encode())
-    assert [(p.text, int(p.source.rsplit(":", 1)[1])) for p in read_passages(str(path))] == expected
+# --- the command itself ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", [b'{"title": "no text"}', b"[1]", b'{"text": 5}', b"[" * 100_000, b"1" * 5000])
-def test_json_lines_without_text_are_refused_by_line(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(b'{"text": "fine"}\n' + content)
-    with pytest.raises(ValueError, match=r"a\.jsonl:2"):
-        read_passages(str(path))
+def test_version_prints_the_version() -> None:
+    result = runner.invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"gliclass-rerank {__version__}\n")
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="not UTF-8"):
-        read_passages(str(path), Layout.LINES)
+def test_completion_can_be_installed() -> None:
+    result = runner.invoke(app, ["--help"])
+    assert "--install-completion" in result.stdout and "--show-completion" in result.stdout
+
+
+def test_the_module_runs_as_the_command() -> None:
+    command = [sys.executable, "-m", "gliclass_rerank.cli", "rank", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Usage: gliclass-rerank rank" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["", "rank", "classify", "eval", "train", "calibrate", "serve", "bulk"])
+def test_help_fits_80_columns_and_cuts_nothing(command: str) -> None:
+    result = runner.invoke(app, [*command.split(), "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"})
+    assert result.exit_code == 0 and "…" not in result.stdout and "..." not in result.stdout.replace("}...", "")
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_train_still_knows_the_old_name_of_the_share_of_several_queries() -> None:
+    for name in ("--multi-query-share", "--company"):
+        result = runner.invoke(app, ["train", "out", "data", name, "2"])
+        assert result.exit_code == 2 and "2 is not in the range 0<=x<=1" in result.stderr.replace("2.0", "2")
 
 
 # --- classify ----------------------------------------------------------------------------------
@@ -177,18 +225,41 @@ def test_texts_get_the_labels_that_the_classifier_gives(lines: Path, tmp_path: P
         by_option = classify(str(lines), *(a for label in labels for a in ("--label", label)), *more)
         assert classify(str(lines), "--labels", str(path), *more) == by_option
         assert [row["source"] for row in by_option] == [f"{lines}:1", f"{lines}:3"]
-        for row, found in zip(by_option, expected, strict=True):
-            assert row["labels"] == [{"label": f["label"], "score": round(f["score"], 6)} for f in found]
+        for row, predictions in zip(by_option, expected, strict=True):
+            assert row["labels"] == [{"label": f["label"], "score": round(f["score"], 6)} for f in predictions]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected labels"),
-        (["--label", "a", "--labels", "b"], "expected labels"),
+        ([], "there are no labels"),
+        (["--label", "a", "--labels", "b"], "two sources of them"),
         (["--labels", "no-such-file"], "no-such-file"),
     ],
 )
 def test_classify_names_what_is_wrong(arguments: list[str], message: str, lines: Path) -> None:
     result = runner.invoke(app, ["classify", str(lines), *arguments])
     assert result.exit_code == 2 and message in result.stderr and result.stderr.startswith("error: ")
+
+
+def test_classify_says_that_all_labels_fall_below_the_threshold_and_what_to_do(lines: Path) -> None:
+    arguments = ["classify", str(lines), "--label", "positive", "--label", "negative", "--threshold", "1"]
+    result = runner.invoke(app, arguments)
+    assert [row["labels"] for row in json.loads(result.stdout)] == [[], []]
+    assert "2 of 2 texts got no label" in result.stderr and "--single-label" in result.stderr
+    result = runner.invoke(app, [*arguments, "--single-label"])
+    assert all(row["labels"] for row in json.loads(result.stdout)) and result.stderr == ""
+
+
+def test_a_labels_file_that_was_cut_short_is_named_with_the_way_out(lines: Path, tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text('["plants", ')
+    result = runner.invoke(app, ["classify", str(lines), "--labels", str(path)])
+    assert result.exit_code == 2 and str(path) in result.stderr and "cut short" in result.stderr
+
+
+def test_classify_says_that_texts_were_cut(tmp_path: Path) -> None:
+    path = tmp_path / "long"
+    path.write_text("sugar " * 1000)
+    result = runner.invoke(app, ["classify", str(path), "--label", "plants", "--threshold", "0"])
+    assert "texts were cut" in result.stderr and "512 tokens" in result.stderr

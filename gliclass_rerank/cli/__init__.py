@@ -1,1 +1,1 @@
-"""The command line ``gliclass-rerank``: one file per command; ``app.py`` puts them together."""
+"""The command line ``gliclass-rerank``: one file per command; ``app.py`` joins them."""

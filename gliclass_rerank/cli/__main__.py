@@ -1,4 +1,4 @@
-"""``python -m gliclass_rerank.cli``: the command line without the console script."""
+"""``python -m gliclass_rerank.cli``: the command line where the script ``gliclass-rerank`` is not on the path."""
 
 from gliclass_rerank.cli.app import main
 

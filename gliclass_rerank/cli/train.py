@@ -59,7 +59,14 @@ def train(
         float, typer.Option(min=0, max=1, help="Of the order to learn, where the answer is known.")
     ] = 0.1,
     company: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of groups with several questions, to score such together.")
+        float,
+        typer.Option(
+            "--multi-query-share",
+            "--company",  # the option's first name
+            min=0,
+            max=1,
+            help="Share of training groups with several questions, so that the model can score them together.",
+        ),
     ] = 0.15,
     mine_every: Annotated[int, typer.Option(min=0, help="Steps between minings of hard negatives; 0: none.")] = 0,
     held_out: Annotated[
