@@ -1,1 +1,1 @@
-"""Score files of rows with Ray Data, resumably."""
+"""Score millions of rows with Ray Data; a run that was stopped can be resumed."""

@@ -1,4 +1,4 @@
-"""Score rows of a table, whatever is in them: one that cannot be scored says why, and its neighbours are scored."""
+"""Score the rows of a table; a row that cannot be scored gets an error, and all others get their scores."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from gliclass_rerank.serving.loading import load_reranker
 from gliclass_rerank.validation import check_query, check_texts
 
 Pair = tuple[str, str]
-FOUND = ("score", "scores", "error")  # what a row gets
+RESULT_COLUMNS = ("score", "scores", "error")
 
 
 class RowScorer:
-    """Scores rows that hold a query with a passage, or with several.
+    """Scores rows that hold a query and a passage, or a query and several passages.
 
-    It is what Ray Data's ``map_batches`` wants for a batch, and loads its model once per worker. It never raises
-    over what a row holds: with some engines one such row would cost all of its block. A row that has one of
-    the names ``FOUND`` already gets an error, since nothing may be lost.
+    An instance is a callable for Ray Data's ``map_batches``, and loads its model once per worker. It never raises
+    because of the content of a row, since in some engines that would lose the whole block. A row that already has
+    one of the ``RESULT_COLUMNS`` gets an error, so that no data is overwritten.
 
     Args:
-        options: Which model, and how it runs; None for the bundled one as it comes.
+        options: The reranker's options; None for the bundled model and the defaults.
 
     Example:
         >>> scorer = RowScorer(RerankerOptions(device="cpu"))
@@ -41,33 +41,33 @@ class RowScorer:
         """Score a batch of columns.
 
         Args:
-            batch: Columns "query" and "passage", or "query" and "passages", and any others; arrays or lists.
+            batch: Arrays or lists by column name: "query" and "passage", or "query" and "passages", and any others.
 
         Returns:
-            The same columns, and "score" (a number; NaN where there is none) or "scores" (a list; empty where
-            there is none), and "error" (a text; empty where all went well).
+            The same columns, and "score" (a number, NaN for a failed row) or "scores" (a list, empty for a failed
+            row), and "error" (a text, empty for a scored row).
         """
         columns = {name: list(column) for name, column in batch.items()}
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        found = self.score(rows)
-        errors = [result["error"] or "" for result in found]
+        results = self.score(rows)
+        errors = [result["error"] or "" for result in results]
         if "passages" in columns:
-            # Made empty first: lists of equal length would become one array of two dimensions.
-            scores = np.empty(len(found), dtype=object)
-            scores[:] = [np.array(result.get("scores") or [], dtype=np.float64) for result in found]
+            # Allocated first, since NumPy would turn lists of equal length into one array of two dimensions.
+            scores = np.empty(len(results), dtype=object)
+            scores[:] = [np.array(result.get("scores") or [], dtype=np.float64) for result in results]
             return {**batch, "scores": scores, "error": np.array(errors, dtype=object)}
-        score = np.array([result.get("score") for result in found], dtype=np.float64)  # None becomes NaN
+        score = np.array([result.get("score") for result in results], dtype=np.float64)  # None becomes NaN
         return {**batch, "score": score, "error": np.array(errors, dtype=object)}
 
     def score(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
         """Score rows.
 
         Args:
-            rows: Each a dict with "query", and "passage" or "passages"; what is none gets an error.
+            rows: Dicts with "query", and "passage" or "passages". Anything else gets an error.
 
         Returns:
-            One dict per row, in order: "score", or "scores" where the row has "passages"; and "error", None
-            where all went well. What there is no score for is None.
+            One dict per row, in order: "score", or "scores" if the row has "passages"; and "error". Either the error
+            or the score is None.
         """
         pairs: list[list[Pair]] = []
         errors: list[str | None] = []
@@ -80,41 +80,41 @@ class RowScorer:
                 errors.append(str(error))
         scores: list[list[float]] = [[] for _ in rows]
         self._score([i for i, error in enumerate(errors) if error is None], pairs, scores, errors)
-        return [_result(row, of_row, error) for row, of_row, error in zip(rows, scores, errors, strict=True)]
+        return [_result(*fields) for fields in zip(rows, scores, errors, strict=True)]
 
     def _score(
-        self, chosen: list[int], pairs: list[list[Pair]], scores: list[list[float]], errors: list[str | None]
+        self, indices: list[int], pairs: list[list[Pair]], scores: list[list[float]], errors: list[str | None]
     ) -> None:
-        """Score the chosen rows; where that fails, each half of them alone, down to the row that is to blame.
+        """Score the rows at the indices; if that fails, try each half of them, down to the row at fault.
 
-        What is wrong with a pair is found before any is scored, so halving costs little. Errors of the machine, of
-        a GPU for instance, are no row's, and stop the work.
+        The reranker checks all pairs before it scores any, so halving costs little. Errors of the machine, for
+        example of a GPU, do not belong to a row and stop the work.
         """
-        if not chosen:
+        if not indices:
             return
         try:
-            found = iter(self._reranker.score_pairs([pair for i in chosen for pair in pairs[i]]))
+            pair_scores = iter(self._reranker.score_pairs([pair for i in indices for pair in pairs[i]]))
         except (TypeError, ValueError, ArithmeticError, MemoryError) as error:
-            if len(chosen) == 1:
-                errors[chosen[0]] = str(error)
+            if len(indices) == 1:
+                errors[indices[0]] = str(error)
             else:
-                middle = len(chosen) // 2
-                self._score(chosen[:middle], pairs, scores, errors)
-                self._score(chosen[middle:], pairs, scores, errors)
+                middle = len(indices) // 2
+                self._score(indices[:middle], pairs, scores, errors)
+                self._score(indices[middle:], pairs, scores, errors)
         else:
-            for i in chosen:
-                scores[i] = [next(found) for _ in pairs[i]]
+            for i in indices:
+                scores[i] = [next(pair_scores) for _ in pairs[i]]
 
 
 def _read_pairs(row: Any) -> list[Pair]:  # noqa: ANN401 - whatever a file holds
     if not isinstance(row, Mapping):
         raise TypeError(f"the row is a {type(row).__name__}, expected an object with query and passage.")
-    taken = [name for name in FOUND if name in row]
-    if taken:
-        raise ValueError(f"the row has {taken[0]!r}, where what is found is written. Call it otherwise.")
+    for name in RESULT_COLUMNS:
+        if name in row:
+            raise ValueError(f"the row has {name!r}, which the output needs. Rename it.")
     if "query" not in row or ("passage" in row) == ("passages" in row):
-        found = ", ".join(map(repr, row)) or "nothing"
-        raise ValueError(f"the row has {found}, expected query and passage, or query and passages.")
+        names = ", ".join(map(repr, row)) or "no keys"
+        raise ValueError(f"the row has {names}, expected query and passage, or query and passages.")
     query, passages = row["query"], row.get("passages", ())
     check_query("query", query)
     if "passage" in row:
