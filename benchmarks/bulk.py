@@ -1,10 +1,10 @@
-"""Bulk scoring of many pairs: is the order kept, poison marked, memory constant, and a killed run's output the same?
+"""Measure bulk scoring, and check that a killed and resumed run gives the same output as a run without a stop.
 
     python -m benchmarks.bulk [--pairs 100000] [--poison 0.01]
 
-Writes pairs of short random passages, some of which cannot be scored, scores them with ``gliclass-rerank bulk``,
-and once more in a run that is killed half-way and started again. Ray listens on all of the machine's
-addresses while this runs. Fails where a promise is broken. Prints figures and writes results/bulk.json.
+Writes pairs of short random passages, some of which cannot be scored. Scores them with ``gliclass-rerank bulk``, and
+again in a run that is killed half-way and resumed. Ray listens on all addresses of the machine meanwhile. Prints the
+time and memory, writes results/bulk.json, and fails if a row is missing, moved or wrongly marked.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from benchmarks.results_file import make_table, write_result
 from benchmarks.speed import whole_words
 from gliclass_rerank.engine.checkpoint import load_checkpoint
 
-FEWEST_WORDS, MOST_WORDS = 15, 35
+MIN_WORDS, MAX_WORDS = 15, 35
 POISON: tuple[Any, ...] = ({"passage": None}, {"query": ""}, {"passage": 7}, "no JSON {", {"query": "q " * 600})
 
 
 def write_pairs(path: Path, pairs: int, poison: float) -> set[int]:
-    """Write the rows; the numbers of those that cannot be scored."""
+    """Write the rows; return the numbers of the rows that cannot be scored."""
     rng, words = random.Random(0), whole_words(load_checkpoint().tokenizer)
     bad = set(rng.sample(range(pairs), int(pairs * poison)))
     with path.open("w", encoding="utf-8") as file:
         for number in range(pairs):
-            passage = " ".join(rng.choices(words, k=rng.randint(FEWEST_WORDS, MOST_WORDS)))
+            passage = " ".join(rng.choices(words, k=rng.randint(MIN_WORDS, MAX_WORDS)))
             row = {"id": number, "query": " ".join(rng.choices(words, k=6)), "passage": passage}
             spoiled = rng.choice(POISON) if number in bad else {}
             file.write((spoiled if isinstance(spoiled, str) else json.dumps(row | spoiled)) + "\n")
@@ -45,7 +45,7 @@ def write_pairs(path: Path, pairs: int, poison: float) -> set[int]:
 
 
 def run(source: Path, output: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
-    """Score the rows in a process of its own, which is killed when ``stop`` says so; seconds and a worker's memory."""
+    """Score the rows in a new process, killed once ``stop`` returns True; return its seconds and a worker's memory."""
     command = [sys.executable, "-m", "gliclass_rerank.cli", "bulk", str(source), str(output)]
     memory: list[int] = []
     start = time.monotonic()
@@ -65,18 +65,18 @@ def run(source: Path, output: Path, stop: Callable[[], bool] = lambda: False) ->
 
 
 def workers_memory() -> Iterator[int]:
-    """MB of each worker that runs now (Linux)."""
+    """Memory of each running worker in MB (Linux only)."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if process.joinpath("cmdline").read_bytes().startswith(b"ray::MapWorker"):
                 pages = int(process.joinpath("statm").read_text().split()[1])
                 yield pages * 4096 >> 20
-        except OSError:  # it has just ended
+        except OSError:  # the process ended meanwhile
             continue
 
 
 def read_parts(folder: Path) -> Iterator[str]:
-    """The lines of all parts in order."""
+    """Yield the lines of all parts in order."""
     for part in sorted(folder.glob("part-*.jsonl")):
         with part.open(encoding="utf-8") as lines:
             yield from lines
@@ -92,7 +92,7 @@ def main() -> None:
         source, whole, halves = (Path(folder, name) for name in ("pairs.jsonl", "whole", "halves"))
         bad = write_pairs(source, options.pairs, options.poison)
         at_once = run(source, whole)
-        half = options.pairs // 1000 // 2
+        half = options.pairs // 1000 // 2  # parts of 1,000 rows
         killed = run(source, halves, stop=lambda: len(list(halves.glob("part-*.jsonl"))) >= half)
         resumed = run(source, halves)
         rows = [json.loads(line) for line in read_parts(whole)]
@@ -119,7 +119,8 @@ def main() -> None:
     console.print(result)
     console.print(f"written to {write_result('bulk', result)}")
     if not all(checks.values()):
-        sys.exit("a promise is broken")
+        failures = ", ".join(name for name, holds in checks.items() if not holds)
+        sys.exit(f"failed: {failures}")
 
 
 if __name__ == "__main__":
