@@ -1,1 +1,1 @@
-"""Rerank over HTTP, in the words that clients of other rerankers speak already."""
+"""Rerank over HTTP, in the dialects that clients of other rerankers speak."""

@@ -1,39 +1,55 @@
-"""What clients of other rerankers send, and what they expect back.
+"""The requests of other rerankers' clients, and the answers that they read.
 
-Read off from the clients themselves: Cohere's SDK (v1 and v2), Jina's, vLLM's and Infinity's routes, and
-Hugging Face's Text Embeddings Inference (TEI). Every optional field may be null, and unknown ones
-are ignored.
+The dialects are those of Hugging Face's Text Embeddings Inference (TEI), of NVIDIA's NIM, and one that Cohere (v1 and
+v2), Jina, vLLM, Infinity and many others share. Every optional field may be null, and unknown fields are ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gliclass_rerank.probabilities import logit
+from gliclass_rerank.engine.passages import PassageLogits
+from gliclass_rerank.probabilities import sigmoid
 
-# Fields that only vLLM's bodies have.
-_VLLM = ("truncate_prompt_tokens", "additional_data", "softmax", "activation", "use_activation", "mm_processor_kwargs")
+Dialect = Literal["tei", "nvidia", "cohere"]
+
+_VLLM_FIELDS = {"truncate_prompt_tokens", "additional_data", "softmax", "use_activation", "mm_processor_kwargs"}
+_CHARACTERS_PER_TOKEN = 4  # an estimate, for clients that read how many tokens they used
+
+
+def _refuse_bool(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, bool):
+        raise ValueError("expected a whole number")
+    return value
+
+
+# Some clients write "true" for true, and "2" or 2.0 for 2.
+_Flag = Annotated[bool, Field(strict=False)]
+_Count = Annotated[int, Field(strict=False), BeforeValidator(_refuse_bool)]
+_Text = str | dict[str, Any]
 
 
 class RerankBody(BaseModel):
-    """A request to rerank: ``texts`` in TEI's dialect, ``documents`` in the others."""
+    """A request to rerank: TEI's has ``texts``, NVIDIA's ``passages``, the others' ``documents``."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    query: str
-    texts: list[str] | None = None
-    documents: list[str | dict[str, Any]] | None = Field(None, description="Texts, or objects with a text.")
-    top_n: int | None = Field(None, description="How many results; all without it. 0 is all on vLLM's bodies alone.")
-    return_documents: bool | None = None
-    model: str | None = Field(None, description="Taken and given back; the server has one model.")
-    raw_scores: bool | None = Field(None, description="TEI and Infinity: logits in place of scores in [0, 1].")
-    return_text: bool | None = Field(None, description="TEI: give the texts back.")
-    truncate: Any = Field(None, description="TEI: false to refuse texts that would be cut; others' is ignored.")
+    query: _Text = Field(description="The question: a text, or an object with a text.")
+    documents: list[_Text] | None = Field(None, description="The passages: texts, or objects with a text.")
+    texts: list[str] | None = Field(None, description="The passages in TEI's dialect.")
+    passages: list[_Text] | None = Field(None, description="The passages in NVIDIA's dialect.")
+    top_n: _Count | None = Field(None, description="How many results to return; null or 0 for all.")
+    return_documents: _Flag | None = Field(None, description="Whether to return the passages.")
+    rank_fields: list[str] | None = Field(None, description="Cohere v1: which fields of an object to read.")
+    model: str | None = Field(None, description="Returned as it came: the server has one model.")
+    raw_scores: _Flag | None = Field(None, description="Whether to return logits instead of scores in [0, 1].")
+    return_text: _Flag | None = Field(None, description="TEI: whether to return the passages.")
+    truncate: Any = Field(None, description="TEI: false, NVIDIA: NONE, to refuse a text that does not fit.")
 
 
 class ClassifyBody(BaseModel):
@@ -41,120 +57,168 @@ class ClassifyBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    texts: list[str]
-    labels: list[str]
-    threshold: float | None = Field(0.5, ge=0, le=1)
-    single_label: bool | None = None
-    prompt: str | None = None
-    model: str | None = None
+    texts: list[str] = Field(description="The texts to classify.")
+    labels: list[str] = Field(description="The labels to score.")
+    threshold: float | None = Field(0.5, ge=0, le=1, description="Return labels with at least this score.")
+    single_label: _Flag | None = Field(None, description="Whether to return only the best label of each text.")
+    prompt: str | None = Field(None, description="A description of the task.")
+    model: str | None = Field(None, description="Returned as it came: the server has one model.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RerankRequest:
-    """A request to rerank, whatever the dialect."""
+    """A request to rerank, in whatever dialect it came.
+
+    Attributes:
+        query: The question.
+        passages: The passages.
+        dialect: The dialect of the answer.
+        top_n: How many results to return; None for all.
+        returns_passages: Whether results hold their passages.
+        raw_scores: Whether results hold logits instead of scores.
+        may_cut: Whether a text that does not fit may be cut.
+        model: The model's name as the client wrote it.
+    """
 
     query: str
     passages: list[str]
-    top_n: int | None
-    body: RerankBody
-    is_tei: bool
-    with_documents: bool
+    dialect: Dialect = "cohere"
+    top_n: int | None = None
+    returns_passages: bool = False
+    raw_scores: bool = False
     may_cut: bool = True
+    model: str | None = None
+
+
+def speaks_tei(body: Mapping[str, Any], path: str) -> bool:
+    """Whether a client expects errors in TEI's dialect.
+
+    Args:
+        body: The request's body, whatever it holds.
+        path: The route that it came on.
+
+    Example:
+        >>> speaks_tei({}, "/rerank"), speaks_tei({"documents": []}, "/rerank")
+        (True, False)
+    """
+    has_other = body.get("documents") is not None or body.get("passages") is not None
+    return body.get("texts") is not None or (path == "/rerank" and not has_other)
 
 
 def read_rerank(body: RerankBody, path: str) -> RerankRequest:
-    """Find out the dialect of a body, and what is asked.
+    """Read a request to rerank in any dialect.
 
     Args:
         body: The body.
-        path: The route it came on; vLLM's and Infinity's clients use the root one.
+        path: The route that it came on; vLLM's and Infinity's clients use the root one.
 
     Raises:
-        ValueError: What is asked makes no sense, or a document has no text.
+        ValueError: A field is out of range, or a passage has no text.
 
     Example:
-        >>> read_rerank(RerankBody(query="tea", texts=["Rain."]), "/rerank").is_tei
-        True
+        >>> read_rerank(RerankBody(query="tea", texts=["Rain."]), "/rerank").dialect
+        'tei'
     """
-    if (body.texts is None) == (body.documents is None):
-        raise ValueError("expected either texts or documents.")
+    if sum(field is not None for field in (body.texts, body.documents, body.passages)) != 1:
+        raise ValueError("expected either texts, documents or passages.")
+    if body.top_n is not None and body.top_n < 0:
+        raise ValueError(f"top_n is {body.top_n}; expected at least 1, or 0 for all.")
+    query = _read_text("query", body.query)
     if body.texts is not None:
-        if body.truncate not in (None, True, False):
-            raise ValueError(f"truncate is {body.truncate!r}, expected true or false.")
-        given, may_cut = bool(body.return_text), body.truncate is not False
-        return RerankRequest(body.query, body.texts, None, body, is_tei=True, with_documents=given, may_cut=may_cut)
-    passages = [_text_of(i, document) for i, document in enumerate(body.documents or ())]
-    is_vllm = path == "/rerank" or any(field in (body.model_extra or {}) for field in _VLLM)
-    top_n = body.top_n
-    if top_n is not None and (top_n < 0 or (top_n == 0 and not is_vllm)):
-        raise ValueError(f"top_n is {top_n}, expected at least 1.")
-    with_documents = is_vllm if body.return_documents is None else body.return_documents
-    return RerankRequest(body.query, passages, top_n or None, body, is_tei=False, with_documents=with_documents)
+        return RerankRequest(
+            query,
+            body.texts,
+            "tei",
+            returns_passages=bool(body.return_text),
+            raw_scores=bool(body.raw_scores),
+            may_cut=_read_truncate(body.truncate),
+        )
+    if body.passages is not None:
+        passages = [_read_text(f"passages[{i}]", passage) for i, passage in enumerate(body.passages)]
+        return RerankRequest(query, passages, "nvidia", body.top_n or None, may_cut=body.truncate != "NONE")
+    fields = body.rank_fields or ("text",)
+    passages = [_read_text(f"documents[{i}]", document, fields) for i, document in enumerate(body.documents or ())]
+    is_vllm = path == "/rerank" or not _VLLM_FIELDS.isdisjoint(body.model_extra or {})
+    return RerankRequest(
+        query,
+        passages,
+        "cohere",
+        body.top_n or None,
+        returns_passages=is_vllm if body.return_documents is None else body.return_documents,
+        raw_scores=bool(body.raw_scores),
+        model=body.model,
+    )
 
 
-def _text_of(index: int, document: str | dict[str, Any]) -> str:
-    text = document.get("text") if isinstance(document, dict) else document
-    if not isinstance(text, str):
-        raise ValueError(f"documents[{index}] has no text, expected a str or an object with a text.")
-    return text
+def _read_text(name: str, value: _Text, fields: Sequence[str] = ("text",)) -> str:
+    """A text, or the named fields of an object line by line."""
+    if isinstance(value, str):
+        return value
+    texts = [value[field] for field in fields if field in value]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        expected = " and ".join(map(repr, fields))
+        raise ValueError(f"{name} has no text; expected a str, or an object with {expected}.")
+    return "\n".join(texts)
 
 
-def write_rerank(request: RerankRequest, scores: Sequence[float], model: str, tokens: int) -> Any:  # noqa: ANN401 - JSON
-    """What the client expects back, best first; equal scores in input order.
+def _read_truncate(value: Any) -> bool:  # noqa: ANN401 - JSON
+    try:
+        return value is None or TypeAdapter(bool).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(f"truncate is {value!r}; expected true or false.") from error
+
+
+def write_rerank(request: RerankRequest, results: Sequence[PassageLogits], *, model: str, max_length: int) -> Any:  # noqa: ANN401 - JSON
+    """The answer to a request, best passage first; equal ones in input order.
+
+    A result of which the model read only a part says ``"truncated": true``; other results don't have the field.
 
     Args:
-        request: What was asked.
-        scores: One per passage.
+        request: The request.
+        results: The model's result for each passage.
         model: The name of the server's model.
-        tokens: How many were read, for clients that count them.
+        max_length: Tokens of query and passage together.
 
     Example:
-        >>> request = read_rerank(RerankBody(query="tea", texts=["Rain.", "Tea."]), "/rerank")
-        >>> write_rerank(request, [0.1, 0.9], "m", 7)
-        [{'index': 1, 'score': 0.9}, {'index': 0, 'score': 0.1}]
+        >>> request = read_rerank(RerankBody(query="tea", passages=["Rain.", "Tea."]), "/v1/ranking")
+        >>> results = [PassageLogits((logit,), (), None, False) for logit in (-2.0, 3.0)]
+        >>> write_rerank(request, results, model="m", max_length=512)["rankings"]
+        [{'index': 1, 'logit': 3.0}, {'index': 0, 'logit': -2.0}]
     """
-    order = sorted(range(len(scores)), key=lambda i: -scores[i])[: request.top_n]
-    given = list(map(logit, scores)) if request.body.raw_scores else scores
-    if request.is_tei:
-        return [
-            {
-                "index": i,
-                "score": given[i],
-                **({"text": request.passages[i]} if request.with_documents else {}),
-            }
-            for i in order
-        ]
-    results = [
-        {
-            "index": i,
-            "relevance_score": given[i],
-            **({"document": {"text": request.passages[i]}} if request.with_documents else {}),
-        }
-        for i in order
-    ]
+    order = sorted(range(len(results)), key=lambda i: -results[i].logits[0])[: request.top_n]
+    hits = [_write_hit(request, i, results[i]) for i in order]
+    if request.dialect == "tei":
+        return hits
+    characters = sum(map(len, request.passages)) + len(request.query) * len(request.passages)
+    tokens = characters // _CHARACTERS_PER_TOKEN
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    if request.dialect == "nvidia":
+        return {"rankings": hits, "usage": usage}
+    meta: dict[str, Any] = {
+        "api_version": {"version": "2"},
+        "billed_units": {"search_units": 1},
+        "tokens": {"input_tokens": tokens, "output_tokens": 0},
+    }
+    if cut := sum(result.truncated for result in results):
+        meta["warnings"] = [f"{cut} of {len(results)} passages or their query were cut to {max_length} tokens."]
     return {
         "id": str(uuid4()),
         "object": "rerank",
-        "model": request.body.model or model,
-        "results": results,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
+        "model": request.model or model,
+        "results": hits,
+        "usage": usage,
+        "meta": meta,
     }
 
 
-def write_error(status: int, kind: str, message: str, *, is_tei: bool) -> dict[str, Any]:
-    """An error's body in the words of the caller: TEI's, or one that Cohere's, Jina's and vLLM's clients all read.
-
-    Args:
-        status: The HTTP status.
-        kind: One word of what went wrong.
-        message: The sentence.
-        is_tei: Whether the request was in TEI's dialect.
-
-    Example:
-        >>> write_error(429, "overloaded", "Try again.", is_tei=True)
-        {'error': 'Try again.', 'error_type': 'overloaded'}
-    """
-    if is_tei:
-        return {"error": message, "error_type": kind}
-    return {"message": message, "detail": message, "error": {"message": message, "type": kind, "code": status}}
+def _write_hit(request: RerankRequest, index: int, result: PassageLogits) -> dict[str, Any]:
+    logit, passage = result.logits[0], request.passages[index]
+    score = logit if request.raw_scores else sigmoid(logit)
+    hit: dict[str, Any] = {"index": index}
+    if request.dialect == "tei":
+        hit |= {"score": score} | ({"text": passage} if request.returns_passages else {})
+    elif request.dialect == "nvidia":
+        hit |= {"logit": logit}
+    else:
+        hit |= {"relevance_score": score} | ({"document": {"text": passage}} if request.returns_passages else {})
+    return hit | ({"truncated": True} if result.truncated else {})

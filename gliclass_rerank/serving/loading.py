@@ -1,4 +1,4 @@
-"""Load a model for a worker thread."""
+"""Load a model for the thread that will run it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from gliclass_rerank.reranker import GLiClassReranker
 
 
 def load_reranker(options: RerankerOptions) -> GLiClassReranker:
-    """Load what one thread is to use, so that this thread has all cores.
+    """Load a reranker in a thread that ends afterwards, so that the thread that scores has all cores.
 
-    Each thread that computes gets a pool of threads of its own from OpenMP, and with more of them in the process than
-    there are cores, GCC's lets all of them sleep between two operations: on two cores 77 passages a second in place
-    of 101. So the model is loaded in a thread that ends with its pool.
+    Each thread that computes gets its own pool of threads from OpenMP. With more of them in the process than there
+    are cores, GCC's OpenMP lets all of them sleep between two operations: on two cores that meant 77 passages per
+    second instead of 101. The pool of the loading thread ends with it.
 
     Args:
-        options: Which model, and how it runs.
+        options: Which model to load, and how to run it.
 
     Raises:
-        CheckpointError: See ``GLiClassReranker.from_pretrained``.
-        ValueError: See there.
+        CheckpointError: The checkpoint cannot be found or used.
+        ValueError: An option is out of range, or this machine lacks the device.
 
     Example:
         >>> load_reranker(RerankerOptions(device="cpu")).max_length

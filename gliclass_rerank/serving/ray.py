@@ -1,4 +1,4 @@
-"""The HTTP application as a Ray Serve deployment: as many replicas as are needed, on as many machines."""
+"""The HTTP application as a Ray Serve deployment, for as many replicas and machines as the load needs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from gliclass_rerank.serving.loading import load_reranker
 def app(args: dict[str, Any]) -> Application:
     """A Ray Serve application with the routes of ``gliclass-rerank serve``.
 
-    Callers have to show what the environment variable GLICLASS_API_KEY holds where the replicas run, if anything.
+    If the environment variable GLICLASS_API_KEY is set where the replicas run, callers must show that key.
 
     Args:
-        args: What each replica loads, by the names of ``RerankerOptions``: ``args`` in a config file.
+        args: The options of each replica's model, by the names of ``RerankerOptions``: ``args`` in a config file.
 
     Returns:
-        An application with one deployment, "reranker". A config file may change its number of replicas
-        and what each of them takes, a part of a GPU for instance.
+        An application with one deployment, "reranker". A config file may change the number of replicas and the
+        resources of each, for instance a part of a GPU.
 
     Raises:
-        TypeError: One of these names is unknown.
+        TypeError: An option is unknown.
 
     Example:
         >>> from ray import serve
@@ -41,15 +41,14 @@ def app(args: dict[str, Any]) -> Application:
 
     configure = serve.deployment(
         name="reranker",
-        # A replica batches what it has taken, so it needs several requests at a time, and another
-        # replica helps as soon as they have to wait.
+        # A replica batches across requests, so it needs several at a time. Another replica starts when they wait.
         autoscaling_config=AutoscalingConfig(min_replicas=1, max_replicas=4, target_ongoing_requests=8),
         max_ongoing_requests=32,
-        max_queued_requests=512,  # beyond these, 503: a finite queue keeps the router from collapsing
+        max_queued_requests=512,  # the next one gets 503: the router collapses under an endless queue
         health_check_period_s=5,
         health_check_timeout_s=10,
         graceful_shutdown_timeout_s=60,
     )
-    deployment: Any = configure(serve.ingress(build)())  # typed by Ray as a function
+    deployment: Any = configure(serve.ingress(build)())  # Ray types it as a function
     bound: Application = deployment.bind()
     return bound

@@ -1,4 +1,4 @@
-"""The name under which ``RowScorer`` was first published; it lives in ``gliclass_rerank.bulk.rows``."""
+"""``RowScorer`` under the path where it was first published. It now lives in ``gliclass_rerank.bulk.rows``."""
 
 from gliclass_rerank.bulk.rows import RowScorer
 

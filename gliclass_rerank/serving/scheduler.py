@@ -1,0 +1,337 @@
+"""One thread runs the model for all requests, in short pieces that waiting jobs take in turn.
+
+A request with 2,000 passages would otherwise keep a request with two waiting for a minute. So jobs are cut into
+pieces of a fixed time, and the next piece goes to the client, and within it to the job, that has used the model
+least. Small jobs share a piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+Score = Callable[[list[Any]], Sequence[Any]]  # items in, one result per item out
+
+_PIECE_SECONDS = 0.05  # how long one job may keep all others waiting
+_SAFETY = 0.8  # a job is accepted if it is expected to need at most this share of its time
+
+
+class OverloadedError(Exception):
+    """Too much is waiting to accept this job.
+
+    Args:
+        message: How much.
+        retry_after: Seconds after which it is worth trying again.
+    """
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ClosedError(Exception):
+    """The scheduler accepts no more jobs, because the server is stopping."""
+
+
+class ScoringError(RuntimeError):
+    """The model failed with something that is not an Exception, such as a panic in a native library."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to score.
+
+    Attributes:
+        value: What the score function receives.
+        cost: Expected work in any unit, as long as all items of one function use the same.
+        weight: How many places it takes among the waiting passages.
+    """
+
+    value: Any
+    cost: float = 1.0
+    weight: int = 1
+
+
+@dataclass(eq=False)
+class _Client:
+    """The jobs of one client, and the seconds of the model that it has used."""
+
+    used: float
+    jobs: list[_Job] = field(default_factory=list)
+
+    @property
+    def waiting(self) -> int:
+        return sum(job.waiting for job in self.jobs)
+
+
+@dataclass(eq=False)
+class _Job:
+    """Items that one request waits for. ``pending`` holds the indexes still to score, the next one last."""
+
+    client: Hashable
+    score: Score
+    items: Sequence[Item]
+    pending: list[int]
+    waiting: int  # weight of the pending items
+    pending_cost: float
+    used: float = 0.0  # seconds of the model
+    seconds_per_cost: float | None = None
+    results: dict[int, Any] = field(default_factory=dict)
+    future: Future[list[Any]] = field(default_factory=Future)
+
+
+_Piece = list[tuple[_Job, list[int]]]
+
+
+class Scheduler:
+    """Accepts jobs from an event loop and runs them in a thread of its own.
+
+    A job that is cancelled gives up its place at the next piece. A job that fails fails alone: the jobs that shared
+    its piece are scored without it.
+
+    Args:
+        max_waiting: Weight of the items that may wait. A single larger job is accepted when nothing waits. When
+            the queue is full, a client that holds less than its share of it is still accepted, up to twice the limit.
+        piece_seconds: How long a piece should take. Its size follows from the measured time per cost.
+
+    Example:
+        >>> scheduler = Scheduler(max_waiting=100)
+        >>> items = [Item("Rain."), Item("Tea")]
+        >>> asyncio.run(scheduler.run(lambda texts: [len(text) for text in texts], items))
+        [5, 3]
+        >>> scheduler.close(seconds=5)
+        True
+    """
+
+    def __init__(self, *, max_waiting: int, piece_seconds: float = _PIECE_SECONDS) -> None:
+        self._max_waiting, self._piece_seconds = max_waiting, piece_seconds
+        self._clients: dict[Hashable, _Client] = {}
+        self._seconds_per_cost: dict[Score, float] = {}
+        self._is_closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Weight of the items that no piece has taken yet."""
+        with self._changed:
+            return self._count_waiting()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether jobs are accepted and run."""
+        return self._thread.is_alive() and not self._is_closed
+
+    async def run(
+        self, score: Score, items: Sequence[Item], *, client: Hashable = None, seconds: float | None = None
+    ) -> list[Any]:
+        """The results of a job.
+
+        Args:
+            score: Called in the model's thread with the values of some items; it returns one result per value.
+                Jobs with an equal function share pieces.
+            items: The items.
+            client: Whose job it is. Clients have equal shares of the model, and so have the jobs of one client.
+            seconds: How long the caller is going to wait. A job that would need longer beside the waiting ones is
+                refused at once, instead of using the model for nothing. None to wait for ever.
+
+        Returns:
+            One result per item, in order.
+
+        Raises:
+            ClosedError: The server is stopping.
+            OverloadedError: Too many passages are waiting, or the job would not be finished in time.
+            Exception: Anything that ``score`` raises for these items.
+        """
+        if not items:
+            return []
+        # Items of similar cost run together, which saves padding; the cheapest come first.
+        pending = sorted(range(len(items)), key=lambda i: -items[i].cost)
+        weight, cost = sum(item.weight for item in items), sum(item.cost for item in items)
+        job = _Job(client, score, items, pending, weight, cost)
+        self._submit(job, seconds)
+        try:
+            return await asyncio.wrap_future(job.future)
+        except asyncio.CancelledError:
+            with self._changed:
+                self._remove(job)
+            raise
+
+    def close(self, *, seconds: float) -> bool:
+        """Accept no more jobs, finish the accepted ones if the time allows, and stop the thread.
+
+        Args:
+            seconds: How long to wait. Jobs that are not finished by then fail with ``ClosedError``.
+
+        Returns:
+            Whether the thread has ended; it may still be inside a piece.
+        """
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join(seconds)
+        with self._changed:
+            for job in self._jobs():
+                self._fail(job, ClosedError("the server stopped before this request was finished."))
+        return not self._thread.is_alive()
+
+    # Under the lock
+
+    def _submit(self, job: _Job, seconds: float | None) -> None:
+        with self._changed:
+            if self._is_closed:
+                raise ClosedError("the server is stopping.")
+            self._check_room(job)
+            self._check_time(job, seconds)
+            client = self._clients.get(job.client)
+            if client is None:
+                client = _Client(min((other.used for other in self._clients.values()), default=0.0))
+                self._clients[job.client] = client
+            job.used = min((other.used for other in client.jobs), default=0.0)
+            client.jobs.append(job)
+            job.future.set_running_or_notify_cancel()  # so that a late result meets no cancelled future
+            self._changed.notify()
+
+    def _check_room(self, job: _Job) -> None:
+        waiting = self._count_waiting()
+        if not waiting or waiting + job.waiting <= self._max_waiting:
+            return
+        client = self._clients.get(job.client)
+        clients = len(self._clients) + (client is None)
+        own = job.waiting + (client.waiting if client else 0)
+        if own > self._max_waiting / clients or waiting + job.waiting > 2 * self._max_waiting:
+            raise OverloadedError(f"{waiting} passages are waiting already.")
+
+    def _check_time(self, job: _Job, limit: float | None) -> None:
+        needed = self._seconds_left(job)
+        # Turns are equal, so each waiting job delays this one by as much as this one needs at most.
+        delays = [min(self._seconds_left(other), needed) for other in self._jobs()]
+        if limit is not None and delays and sum(delays) + needed > _SAFETY * limit:
+            late = sum(delays) + needed - _SAFETY * limit
+            raise OverloadedError(f"{needed:.0f} s of work beside {sum(delays):.0f} s that wait.", max(1.0, late))
+
+    def _seconds_left(self, job: _Job) -> float:
+        """How long a job's pending items are expected to take; 0 if nothing like them was measured yet."""
+        return job.pending_cost * (job.seconds_per_cost or self._seconds_per_cost.get(job.score, 0.0))
+
+    def _count_waiting(self) -> int:
+        return sum(client.waiting for client in self._clients.values())
+
+    def _jobs(self) -> list[_Job]:
+        return [job for client in self._clients.values() for job in client.jobs]
+
+    def _remove(self, job: _Job) -> None:
+        client = self._clients.get(job.client)
+        if client is not None and job in client.jobs:
+            client.jobs.remove(job)
+            if not client.jobs:
+                del self._clients[job.client]
+
+    def _fail(self, job: _Job, error: BaseException) -> None:
+        self._remove(job)
+        if not job.future.done():
+            job.future.set_exception(error)
+
+    def _in_order(self) -> list[_Job]:
+        """Jobs with pending items: those of the client that has used least first, older ones before newer ones."""
+        clients = sorted(self._clients.values(), key=lambda client: client.used)
+        return [job for client in clients for job in sorted(client.jobs, key=lambda job: job.used) if job.pending]
+
+    def _take_piece(self) -> _Piece:
+        """Items for the next piece, at least one; of several jobs if the first one leaves room."""
+        with self._changed:
+            while not (jobs := self._in_order()):
+                if self._is_closed:
+                    return []
+                self._changed.wait()
+            score, room = jobs[0].score, self._piece_seconds
+            piece: _Piece = []
+            for job in jobs:
+                if job.score != score:
+                    continue
+                indexes, room = self._take_items(job, room, at_least_one=not piece)
+                if indexes:
+                    piece.append((job, indexes))
+                if room <= 0:
+                    break
+            return piece
+
+    def _take_items(self, job: _Job, room: float, *, at_least_one: bool) -> tuple[list[int], float]:
+        """The next items of a job that fit into some seconds, and the seconds left; none left if any had to wait."""
+        pace = job.seconds_per_cost or self._seconds_per_cost.get(job.score)
+        taken: list[int] = []
+        while job.pending:
+            item = job.items[job.pending[-1]]
+            seconds = self._piece_seconds if pace is None else pace * item.cost
+            if seconds > room and (taken or not at_least_one):
+                return taken, 0.0
+            room -= seconds
+            taken.append(job.pending.pop())
+            job.waiting -= item.weight
+            job.pending_cost -= item.cost
+        return taken, room
+
+    # In the thread
+
+    def _work(self) -> None:
+        while piece := self._take_piece():
+            start = time.perf_counter()
+            self._run(piece)
+            self._charge(piece, time.perf_counter() - start)
+
+    def _run(self, piece: _Piece) -> None:
+        score = piece[0][0].score
+        values = [job.items[i].value for job, indexes in piece for i in indexes]
+        try:
+            results = list(score(values))
+            if len(results) != len(values):
+                raise RuntimeError(f"the score function returned {len(results)} results for {len(values)} items.")
+        except BaseException as error:  # a panic of a native library is not an Exception, and must not end the thread
+            if len(piece) > 1:
+                for part in piece:
+                    self._run([part])
+                return
+            with self._changed:
+                self._fail(piece[0][0], error if isinstance(error, Exception) else _scoring_error(error))
+            return
+        with self._changed:
+            remaining = iter(results)
+            for job, indexes in piece:
+                job.results.update((i, next(remaining)) for i in indexes)
+                if len(job.results) == len(job.items):
+                    self._remove(job)
+                    job.future.set_result([job.results[i] for i in range(len(job.items))])
+
+    def _charge(self, piece: _Piece, seconds: float) -> None:
+        """Note what each job and client has used, and how long a unit of cost takes."""
+        costs = [sum(job.items[i].cost for i in indexes) for job, indexes in piece]
+        total = sum(costs) or 1.0
+        pace = seconds / total
+        by_client: dict[Hashable, float] = defaultdict(float)
+        with self._changed:
+            for (job, _), cost in zip(piece, costs, strict=True):
+                job.used += pace * cost
+                job.seconds_per_cost = _blend(job.seconds_per_cost, pace)
+                by_client[job.client] += pace * cost
+            for name, used in by_client.items():
+                if name in self._clients:
+                    self._clients[name].used += used
+            score = piece[0][0].score
+            self._seconds_per_cost[score] = _blend(self._seconds_per_cost.get(score), pace)
+
+
+def _blend(old: float | None, new: float) -> float:
+    return new if old is None else (old + new) / 2
+
+
+def _scoring_error(error: BaseException) -> ScoringError:
+    wrapped = ScoringError(f"the model failed: {type(error).__name__}.")
+    wrapped.__cause__ = error
+    return wrapped
