@@ -25,19 +25,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 from rich.console import Console
 
-from benchmarks.real_server import ServeCommand, Serving
-from benchmarks.results_file import ResultTable, make_table, write_result
+from benchmarks.results_file import write_result
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.serving.app import Limits, make_app
+from gliclass_rerank.serving.app import make_app
+from gliclass_rerank.serving.limits import Limits
+from tests.real_server import ServeCommand, Serving
+from tests.request_fuzz import send_fuzz
 
 QUERY = "How do plants make sugar?"
 PASSAGES = 20
 CLIENTS = 8
-ROUTES = ("/rerank", "/v1/rerank", "/v2/rerank", "/v1/classify")  # that take a body
 
 
 def body(number: int) -> dict[str, Any]:
@@ -106,34 +105,6 @@ def fuzz(requests: int) -> dict[str, Any]:
     with Serving(make_app(GLiClassReranker.from_pretrained(), limits=limits)) as client:
         statuses = send_fuzz(str(client.base_url).rstrip("/"), requests)
     return {"requests": sum(statuses.values()), "statuses": dict(sorted(statuses.items()))}
-
-
-def send_fuzz(url: str, requests: int) -> Counter[int]:
-    """Send requests of all forms to the routes that take a body; how often each status came back."""
-    import schemathesis
-
-    statuses: Counter[int] = Counter()
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    posts = [schema[path]["post"] for path in ROUTES]
-    for operation in posts:
-        cases = st.one_of(*map(operation.as_strategy, schemathesis.GenerationMode))  # well and badly formed
-
-        # The examples are what is wanted, not the smallest one that fails, and none is to be kept.
-        @settings(
-            max_examples=-(-requests // len(posts)),
-            deadline=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-            database=None,
-        )
-        @given(cases)
-        def send(case: Any) -> None:  # noqa: ANN401 - schemathesis's Case
-            response = case.call(base_url=url)
-            statuses[response.status_code] += 1
-            _promise(response.status_code < 500 and response.json() is not None, f"an answer, not {response.text}")
-
-        send()
-    return statuses
 
 
 def ray(requests: int) -> dict[str, Any]:
@@ -208,28 +179,6 @@ FAULTS: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
-def faults_table(results: dict[str, dict[str, Any]]) -> ResultTable:
-    """What goes wrong, and what comes of it."""
-    rows = []
-    if clients := results.get("disconnects"):
-        count, scored = clients["clients"], clients["passages scored"]
-        outcome = f"{scored:.0f} of {20 * count:,} passages are scored; the next one is answered"
-        rows.append([f"{count} clients close their connection", outcome])
-    for name, cause in (
-        ("full", "{:,} at a time where few may wait"),
-        ("sigterm", "SIGTERM while {:,} wait"),
-        ("fuzz", "{:,} requests of a fuzzer, well and badly formed"),
-    ):
-        if result := results.get(name):
-            statuses = ", ".join(f"{count:,} × {status}" for status, count in result["statuses"].items())
-            rows.append([cause.format(result["requests"]), statuses])
-    if replica := results.get("ray"):
-        retried, silence = sum(replica["failures, tried again"].values()), replica["longest silence, seconds"]
-        outcome = f"all {replica['requests']} are answered, {retried} of them when tried again; "
-        rows.append(["Ray Serve's only replica is killed under load", f"{outcome}the longest silence is {silence} s"])
-    return make_table(["what goes wrong", "what comes of it"], rows)
-
-
 def _close(scores: list[float], expected: list[float]) -> bool:
     """Whether scores agree as far as they do in bf16."""
     return len(scores) == len(expected) and all(abs(a - b) < 5e-3 for a, b in zip(scores, expected, strict=True))
@@ -256,7 +205,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(found), encoding="utf-8")
     else:
-        console.print(f"written to {write_result('faults', found | {'table': faults_table(found)})}")
+        console.print(f"written to {write_result('faults', found)}")
 
 
 if __name__ == "__main__":

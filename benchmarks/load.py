@@ -20,13 +20,14 @@ from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.table import Table
 
-from benchmarks.real_server import ServeCommand
-from benchmarks.results_file import make_table, print_table, write_result
+from benchmarks.results_file import write_result
 from benchmarks.speed import make_draw
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.data.progress import progress
 from gliclass_rerank.engine.checkpoint import load_checkpoint
+from tests.real_server import ServeCommand
 
 PASSAGES, TOKENS = 20, 180
 TIMEOUT = 300  # seconds
@@ -124,14 +125,11 @@ def main() -> None:
         of_scorer = alone(reranker, draw, options.seconds / 3)
         loaded = asyncio.run(many_clients(server.url, draw, options.connections, options.seconds))
     share = loaded["passages a second"] / of_scorer
-    name = f"{options.connections} connections, passages a second"
-    rows = [
-        ["one client, median milliseconds of a request", milliseconds["in process"], milliseconds["server"]],
-        [name, f"{of_scorer:.0f}", f"{loaded['passages a second']:.0f}"],
-    ]
-    table = make_table(["", "in process", "server"], rows)
-    print_table(table)
+    table = Table("", "in process", "server", box=None)
+    table.add_row("one client, ms", str(milliseconds["in process"]), str(milliseconds["server"]))
+    table.add_row("passages a second", f"{of_scorer:.0f}", f"{loaded['passages a second']:.0f} ({share:.0%})")
     console = Console()
+    console.print(table)
     console.print(f"{options.connections} connections: {loaded['statuses']}")
     result = {
         "model": reranker.name,
@@ -142,7 +140,6 @@ def main() -> None:
         "scorer alone, passages a second": of_scorer,
         "share of it": share,
         **loaded,
-        "table": table,
     }
     console.print(f"written to {write_result('load', result)}")
 

@@ -16,18 +16,8 @@ from pathlib import Path
 from benchmarks.results_file import RESULTS, ResultTable
 
 ROOT = Path(__file__).parent.parent
-<<<<<<< HEAD
 BLOCK = re.compile(
     r"(<!-- table: ([\w ]+?)(?:; rows ([^;]+?))?(?:; columns ([\d ]+?))? -->).*?(<!-- end -->)", re.DOTALL
-=======
-PAGES = (
-    ROOT / "README.md",
-    ROOT / "gliclass_rerank" / "bundled" / "MODEL_CARD.md",
-    ROOT / "docs" / "bulk.md",
-    ROOT / "docs" / "serving.md",
-    ROOT / "docs" / "speed.md",
-    ROOT / "docs" / "training.md",
->>>>>>> b3ad5f5 (Bulk scoring has a page of its own)
 )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from benchmarks.real_server import Serving
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.serving.app import make_app
+from tests.real_server import Serving
 
 QUERY = "How do plants make sugar?"
 PASSAGES = ["The market closed early.", "Leaves turn light, water and air into sugar.", "Sugar comes in bags."]

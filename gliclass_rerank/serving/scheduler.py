@@ -8,6 +8,7 @@ least. Small jobs share a piece.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import defaultdict
@@ -153,7 +154,7 @@ class Scheduler:
         if not items:
             return []
         # Items of similar cost run together, which saves padding; the cheapest come first.
-        pending = sorted(range(len(items)), key=lambda i: -items[i].cost)
+        pending = sorted(range(len(items)), key=lambda i: (items[i].cost, i), reverse=True)
         weight, cost = sum(item.weight for item in items), sum(item.cost for item in items)
         job = _Job(client, score, items, pending, weight, cost)
         self._submit(job, seconds)
@@ -269,7 +270,7 @@ class Scheduler:
         taken: list[int] = []
         while job.pending:
             item = job.items[job.pending[-1]]
-            seconds = self._piece_seconds if pace is None else pace * item.cost
+            seconds = math.inf if pace is None else pace * item.cost
             if seconds > room and (taken or not at_least_one):
                 return taken, 0.0
             room -= seconds
@@ -305,7 +306,7 @@ class Scheduler:
             remaining = iter(results)
             for job, indexes in piece:
                 job.results.update((i, next(remaining)) for i in indexes)
-                if len(job.results) == len(job.items):
+                if len(job.results) == len(job.items) and not job.future.done():
                     self._remove(job)
                     job.future.set_result([job.results[i] for i in range(len(job.items))])
 

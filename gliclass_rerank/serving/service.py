@@ -39,7 +39,7 @@ class ScoringService:
         model = reranker.engine.model
         self.scheduler = Scheduler(max_waiting=max_waiting)
         self.worked_at = float("-inf")  # when the model last gave a result, by time.monotonic()
-        self._engine = GLiClassReranker(model, replace(reranker.options, long_queries="truncate")).engine
+        self._engine = type(reranker)(model, replace(reranker.options, long_queries="truncate")).engine
         self._classifier = ZeroShotClassifier(model, reranker.options).engine
         self._reads_windows = reranker.options.long_passages == "windows"
         self._seconds, self._on_scored = seconds, on_scored

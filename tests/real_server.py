@@ -1,4 +1,4 @@
-"""The server on a free port of this machine: inside this process, or as the command that users start."""
+"""The server on a free port of this machine: in this process, or as the command that users start."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from collections.abc import Mapping
 from types import TracebackType
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 
-_SECONDS = 120  # until a server must be there, or a request be answered
+from gliclass_rerank.serving.server import make_server
+
+_SECONDS = 120  # until a server must be ready, or a request be answered
 
 
 class Serving:
-    """An application in a thread; within the block, a client of it.
+    """An application that is served by a thread; the block gets a client of it.
 
     Args:
         app: The application.
     """
 
     def __init__(self, app: FastAPI) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+        self._server = make_server(app, host="127.0.0.1", port=0, log_level="error")
         self._thread = threading.Thread(target=self._server.run)
 
     def __enter__(self) -> httpx.Client:
@@ -48,15 +49,15 @@ class Serving:
 
 
 class ServeCommand:
-    """``gliclass-rerank serve`` in a process of its own; within the block, ready.
+    """``gliclass-rerank serve`` in a process of its own, which is ready when the block begins.
 
     Args:
-        options: More of the command line.
-        env: Beside this process's environment.
+        options: Command line options.
+        env: Environment variables to add to this process's.
 
     Attributes:
-        url: Where it listens.
-        log: What it wrote, once it has ended.
+        url: The server's base URL.
+        log: The server's log, after ``wait``.
     """
 
     def __init__(self, *options: str, env: Mapping[str, str] | None = None) -> None:
@@ -68,7 +69,7 @@ class ServeCommand:
         self._env = {**os.environ, **(env or {})}
 
     def __enter__(self) -> ServeCommand:
-        self._written = tempfile.TemporaryFile("w+", encoding="utf-8")  # a pipe that nobody reads would stop it
+        self._written = tempfile.TemporaryFile("w+", encoding="utf-8")  # a full pipe would stop it
         self._process = subprocess.Popen(self._command, env=self._env, stderr=self._written)
         deadline = time.monotonic() + _SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
@@ -88,12 +89,12 @@ class ServeCommand:
         self.wait()
         self._written.close()
 
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self._process.send_signal(signal.SIGTERM)
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process."""
+        self._process.send_signal(number)
 
     def wait(self) -> int:
-        """The exit status, when it has ended."""
+        """Wait for the process to end; its exit status."""
         status = self._process.wait(_SECONDS)
         self._written.seek(0)
         self.log = self._written.read()
