@@ -96,6 +96,10 @@ class ServeCommand:
     def wait(self) -> int:
         """Wait for the process to end; its exit status."""
         status = self._process.wait(_SECONDS)
-        self._written.seek(0)
-        self.log = self._written.read()
+        self.log = self.read_log()
         return status
+
+    def read_log(self) -> str:
+        """The log so far."""
+        self._written.seek(0)
+        return self._written.read()

@@ -33,7 +33,7 @@ _Work = Callable[[dict[str, Any], str, str], Awaitable[Any]]  # body, route and 
 
 RERANK_ROUTES = ("/rerank", "/v1/rerank", "/v2/rerank", "/v1/ranking", "/v1/retrieval/{model:path}/reranking")
 _READY_SECONDS = 5.0  # for which a forward pass shows that the model works
-_CLOSE_SECONDS = 3.0  # by then every request has been answered, or has reached its own time limit
+CLOSE_SECONDS = 3.0  # by then every request has been answered, or has reached its own time limit
 
 
 class _Server:
@@ -53,7 +53,7 @@ class _Server:
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(self.service.close, seconds=_CLOSE_SECONDS)
+        await asyncio.to_thread(self.service.close, seconds=CLOSE_SECONDS)
 
     async def rerank(self, request: Request) -> Response:
         """Rerank passages, in TEI's, NVIDIA's, Cohere's, Jina's or vLLM's dialect."""
