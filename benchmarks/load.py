@@ -1,20 +1,27 @@
-"""What the server costs beside the scorer alone: throughput with many connections, and one client's time.
+"""The server's overhead and fairness: throughput with many connections, one client's time, a small client's time.
 
     python -m benchmarks.load [--connections 200] [--seconds 60] [--requests 40] [--model FOLDER]
 
-The server runs in a process of its own, on this machine's cores like the clients. Requests have 20 fresh
-passages of 180 tokens on average. First one client asks, and the same passages are scored in this process,
-in turn. Then the scorer works alone for a third of the time, and at last all connections ask for all of it;
-a request that is refused (429) is sent again when the server says. Prints a table and writes results/load.json.
+The server runs in its own process, on the same cores as the clients. Requests have 20 fresh passages of 180 tokens on
+average. Four measurements, one after the other:
+
+1. One client sends requests, and this process scores the same passages itself, in turn.
+2. This process scores for a third of the time.
+3. All connections send requests for all of the time. A refused request (429) is sent again when the server says.
+4. Three large clients send 2,000 short passages again and again, first alone, then beside a small client with 10.
+
+Prints a table and writes results/load.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Callable
-from statistics import median
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
 
@@ -30,6 +37,9 @@ from gliclass_rerank.engine.checkpoint import load_checkpoint
 from tests.real_server import ServeCommand
 
 PASSAGES, TOKENS = 20, 180
+LARGE_CLIENTS, LARGE_PASSAGES, LARGE_TOKENS = 3, 2000, 30
+SMALL_PASSAGES, SMALL_REQUESTS = 10, 40
+PAUSE = 1.0  # seconds between the small client's requests, which then use little of the model
 TIMEOUT = 300  # seconds
 Draw = Callable[[], tuple[str, list[str]]]
 
@@ -56,8 +66,8 @@ def one_client(url: str, reranker: GLiClassReranker, draw: Draw, requests: int) 
     return {name: round(median(values), 1) for name, values in times.items()}
 
 
-def alone(reranker: GLiClassReranker, draw: Draw, seconds: float) -> float:
-    """Passages a second of the scorer, one request's after another."""
+def score_alone(reranker: GLiClassReranker, draw: Draw, seconds: float) -> float:
+    """Passages per second of the scorer in this process, request after request."""
     done, spent = 0, 0.0
     while spent < seconds:
         query, passages = draw()
@@ -69,7 +79,7 @@ def alone(reranker: GLiClassReranker, draw: Draw, seconds: float) -> float:
 
 
 async def many_clients(url: str, draw: Draw, connections: int, seconds: float) -> dict[str, Any]:
-    """What becomes of requests from many connections, and passages a second until the last answer."""
+    """The statuses of requests from many connections, and passages per second until the last answer."""
     statuses: Counter[str] = Counter()
     times: list[float] = []
 
@@ -77,7 +87,7 @@ async def many_clients(url: str, draw: Draw, connections: int, seconds: float) -
         query, passages = draw()
         return {"query": query, "texts": passages}
 
-    # Enough for twice the speed of the scorer on such a machine; more are drawn on the way should they not do.
+    # Drawing takes time, so most bodies are drawn before the clock starts.
     bodies = [draw_body() for _ in range(connections + int(10 * seconds))]
 
     async def ask_until(client: httpx.AsyncClient, end: float) -> None:
@@ -109,27 +119,97 @@ async def many_clients(url: str, draw: Draw, connections: int, seconds: float) -
     }
 
 
+def small_client(url: str, draw: Draw, requests: int, statuses: Counter[str]) -> list[float]:
+    """Seconds of each request with few passages."""
+    times = []
+    with httpx.Client(timeout=TIMEOUT) as client:
+        for _ in range(requests):
+            query, passages = draw()
+            start = perf_counter()
+            answer = client.post(f"{url}/rerank", json={"query": query, "texts": passages})
+            times.append(perf_counter() - start)
+            statuses[str(answer.status_code)] += 1
+    return times
+
+
+def large_clients(url: str, draw: Draw, stop: threading.Event, statuses: Counter[str]) -> float:
+    """Passages per second that ``LARGE_CLIENTS`` get scored until they are stopped and have their last answers."""
+
+    def send(_: int) -> int:
+        scored = 0
+        with httpx.Client(timeout=TIMEOUT) as client:
+            while not stop.is_set():
+                query, passages = draw()
+                answer = client.post(f"{url}/rerank", json={"query": query, "texts": passages})
+                statuses[str(answer.status_code)] += 1
+                if answer.status_code == 200:
+                    scored += len(passages)
+                else:
+                    stop.wait(float(answer.headers.get("Retry-After", 1)))
+        return scored
+
+    start = perf_counter()
+    with ThreadPoolExecutor(LARGE_CLIENTS) as pool:
+        scored = sum(pool.map(send, range(LARGE_CLIENTS)))
+    return scored / (perf_counter() - start)
+
+
+def fairness(url: str, draw_small: Draw, draw_large: Draw, seconds: float) -> dict[str, Any]:
+    """What large clients cost a small one, and the other way round."""
+    small_statuses: Counter[str] = Counter()
+    alone = small_client(url, draw_small, SMALL_REQUESTS, small_statuses)
+    rates, beside = [], []
+    large_statuses: Counter[str] = Counter()
+    for has_small_client in (False, True):
+        stop = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            rate = pool.submit(large_clients, url, draw_large, stop, large_statuses)
+            end = perf_counter() + seconds
+            while perf_counter() < end:
+                if has_small_client:
+                    beside += small_client(url, draw_small, 1, small_statuses)
+                stop.wait(PAUSE)
+            stop.set()
+            rates.append(rate.result())
+    p95_alone, p95_beside = quantiles(alone, n=20)[-1], quantiles(beside, n=20)[-1]
+    return {
+        "small client alone, p95 seconds": p95_alone,
+        "small client beside large ones, p95 seconds": p95_beside,
+        "times as long": p95_beside / p95_alone,
+        "small client's statuses": dict(small_statuses),
+        "large clients' statuses": dict(large_statuses),
+        "large clients alone, passages a second": rates[0],
+        "large clients beside a small one, passages a second": rates[1],
+        "share that large clients lose": 1 - rates[1] / rates[0],
+    }
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connections", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--requests", type=int, default=40, help="of the one client")
-    parser.add_argument("--model", help="hub name or folder; the bundled model without it")
+    parser.add_argument("--requests", type=int, default=40, help="requests of the one client")
+    parser.add_argument("--model", help="hub name or folder; default: the bundled model")
     options = parser.parse_args()
     reranker = GLiClassReranker.from_pretrained(options.model)
-    draw = make_draw(load_checkpoint(options.model).tokenizer, PASSAGES, TOKENS)
+    tokenizer = load_checkpoint(options.model).tokenizer
+    draw = make_draw(tokenizer, PASSAGES, TOKENS)
+    draw_small = make_draw(tokenizer, SMALL_PASSAGES, LARGE_TOKENS)
+    draw_large = make_draw(tokenizer, LARGE_PASSAGES, LARGE_TOKENS)
     reranker.score(*draw())
     with ServeCommand(*(["--model", options.model] if options.model else [])) as server:
         milliseconds = one_client(server.url, reranker, draw, options.requests)
-        of_scorer = alone(reranker, draw, options.seconds / 3)
+        scorer_rate = score_alone(reranker, draw, options.seconds / 3)
+        fair = fairness(server.url, draw_small, draw_large, options.seconds)
         loaded = asyncio.run(many_clients(server.url, draw, options.connections, options.seconds))
-    share = loaded["passages a second"] / of_scorer
+    share = loaded["passages a second"] / scorer_rate
     table = Table("", "in process", "server", box=None)
     table.add_row("one client, ms", str(milliseconds["in process"]), str(milliseconds["server"]))
-    table.add_row("passages a second", f"{of_scorer:.0f}", f"{loaded['passages a second']:.0f} ({share:.0%})")
+    table.add_row("passages a second", f"{scorer_rate:.0f}", f"{loaded['passages a second']:.0f} ({share:.0%})")
     console = Console()
     console.print(table)
+    console.print(fair)
     console.print(f"{options.connections} connections: {loaded['statuses']}")
     result = {
         "model": reranker.name,
@@ -137,8 +217,9 @@ def main() -> None:
         "tokens of a passage": TOKENS,
         "connections": options.connections,
         "one client, milliseconds": milliseconds,
-        "scorer alone, passages a second": of_scorer,
-        "share of it": share,
+        "scorer alone, passages a second": scorer_rate,
+        "share of the scorer's rate": share,
+        "fairness": fair,
         **loaded,
     }
     console.print(f"written to {write_result('load', result)}")
