@@ -1,14 +1,14 @@
-"""What all adapters share: a reranker loaded at first use, and a clear word where an option is wrong."""
+"""What the adapters in integrations/ share: a reranker loaded at first use, and the metadata they write."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
-from typing import Any, get_args
+from dataclasses import asdict, fields
+from typing import Any, TypeVar, get_args
 
 from gliclass_rerank.fusion import Fusion
-from gliclass_rerank.options import LongPassages, RerankerOptions
+from gliclass_rerank.options import LongPassages, LongQueries, RerankerOptions
 from gliclass_rerank.reranker import GLiClassReranker, RankedPassage
 from gliclass_rerank.validation import (
     Dtype,
@@ -17,89 +17,159 @@ from gliclass_rerank.validation import (
     check_dtype,
     check_facets,
     check_some_queries,
-    check_texts,
     check_threshold,
 )
 
 Facets = list[str] | dict[str, float]
+Item = TypeVar("Item")
 
-_FACETS, _SPAN = "relevance_facets", "relevance_span"  # in the metadata
+_FACETS, _SPAN, _TRUNCATED = "relevance_facets", "relevance_span", "relevance_truncated"
 
 
-def with_findings(metadata: Mapping[str, Any], hit: RankedPassage, text: slice | None) -> dict[str, Any]:
-    """A copy of a document's metadata with what was found in it beside its score.
+def add_relevance(metadata: Mapping[str, Any], hit: RankedPassage, own_text: slice | None) -> dict[str, Any]:
+    """A copy of a document's metadata with what the reranker says of the document beside its score.
 
     Args:
-        metadata: The document's; what an earlier reranking found is dropped.
+        metadata: The document's metadata. What an earlier reranking wrote is dropped.
         hit: The ranked passage.
-        text: Which of the characters that were ranked are the document's own; None where that is not known.
+        own_text: The place of the document's own text in the ranked text; None if it is unknown.
 
     Returns:
-        It has "relevance_facets", a dict, where there are any; and of what was read in windows
-        "relevance_span", where in the document's own text the best one begins and ends.
+        "relevance_facets" maps each facet to its score. "relevance_truncated" is True if the model read only a
+        part of the text or query. "relevance_span" is the best window's first and last character in the document's
+        own text. Each key is present only if there is something to say.
 
     Example:
-        >>> with_findings({}, RankedPassage(0, 0.9, "title: a long text", False, span=(7, 13)), slice(7, 18))
+        >>> add_relevance({}, RankedPassage(0, 0.9, "title: a long text", False, span=(7, 13)), slice(7, 18))
         {'relevance_span': [0, 6]}
     """
-    found = without_findings(metadata)
+    updated = remove_relevance(metadata)
     if hit.facets:
-        found[_FACETS] = dict(hit.facets)
-    if hit.span is not None and text is not None:
-        start, end = (min(max(place, text.start), text.stop) - text.start for place in hit.span)
+        updated[_FACETS] = dict(hit.facets)
+    if hit.truncated:
+        updated[_TRUNCATED] = True
+    if hit.span is not None and own_text is not None:
+        start, end = (min(max(place, own_text.start), own_text.stop) - own_text.start for place in hit.span)
         if start < end:
-            found[_SPAN] = [start, end]
-    return found
+            updated[_SPAN] = [start, end]
+    return updated
 
 
-def without_findings(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a document's metadata without what ``with_findings`` put into it.
+def remove_relevance(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a document's metadata without the keys of ``add_relevance``.
 
     Args:
-        metadata: The document's.
+        metadata: The document's metadata.
 
     Example:
-        >>> without_findings({"page": 2, "relevance_span": [0, 6]})
+        >>> remove_relevance({"page": 2, "relevance_span": [0, 6]})
         {'page': 2}
     """
-    return {key: value for key, value in metadata.items() if key not in (_FACETS, _SPAN)}
+    return {key: value for key, value in metadata.items() if key not in (_FACETS, _SPAN, _TRUNCATED)}
 
 
-def keep_facets(facets: Iterable[str] | Mapping[str, float] | None) -> Facets | None:
-    """Facets as an option to keep: checked, and of the adapter's own.
+def normalize_facets(facets: Iterable[str] | Mapping[str, float] | None) -> Facets | None:
+    """Checked facets as a list or dict that belongs to the adapter alone.
 
     Args:
-        facets: See ``GLiClassReranker.rank``.
+        facets: Statements to score, or a dict from each to the score that a passage needs to stay.
 
     Raises:
-        TypeError: A facet is no str, or its lowest score no number.
-        ValueError: A facet is empty, or its lowest score not in [0, 1].
+        TypeError: A facet is not a str, or its threshold is not a number.
+        ValueError: A facet is empty, or its threshold is not in [0, 1].
 
     Example:
-        >>> keep_facets(("is new",)), keep_facets({"is new": 0.5}), keep_facets(None)
+        >>> normalize_facets(("is new",)), normalize_facets({"is new": 0.5}), normalize_facets(None)
         (['is new'], {'is new': 0.5}, None)
     """
     if facets is None:
         return None
-    lowest = check_facets(facets)
-    return lowest if isinstance(facets, Mapping) else list(lowest)
+    thresholds = check_facets(facets)
+    return thresholds if isinstance(facets, Mapping) else list(thresholds)
+
+
+def check_option(name: str, value: Any) -> Any:  # noqa: ANN401
+    """The value of an adapter's option, checked before pydantic turns True into 1 and "2" into 2.
+
+    Args:
+        name: The option's name.
+        value: Its new value.
+
+    Raises:
+        TypeError: The value is of the wrong type.
+        ValueError: The value is out of range.
+
+    Example:
+        >>> check_option("top_n", 3), check_option("facets", ("is new",))
+        (3, ['is new'])
+    """
+    if name in ("top_n", "max_length", "token_budget"):
+        check_count(name, value)
+    elif name == "score_threshold":
+        check_threshold(name, value)
+    elif name == "facets":
+        return normalize_facets(value)
+    return value
+
+
+def check_items(name: str, items: Iterable[Item], expected: type[Item]) -> list[Item]:
+    """A list of a framework's documents.
+
+    Args:
+        name: The argument's name, for the error message.
+        items: The documents.
+        expected: The framework's class.
+
+    Raises:
+        TypeError: An item is not one of the framework's documents.
+
+    Example:
+        >>> check_items("numbers", (1, 2), int)
+        [1, 2]
+    """
+    checked = list(items)
+    for index, item in enumerate(checked):
+        if not isinstance(item, expected):
+            raise TypeError(
+                f"{name}[{index}] is of type {type(item).__name__}; expected {expected.__name__}. "
+                f"Pass a list of {expected.__name__}."
+            )
+    return checked
+
+
+def read_options(adapter: object) -> dict[str, Any]:
+    """The current values of the options that choose and load an adapter's model.
+
+    Args:
+        adapter: Has an attribute for each field of ``RerankerOptions``.
+
+    Example:
+        >>> read_options(RerankerOptions(max_length=64))["max_length"]
+        64
+    """
+    return {field.name: getattr(adapter, field.name) for field in fields(RerankerOptions)}
 
 
 class LazyReranker:
-    """A reranker that is loaded when it is first needed. Threads may share one; pickling leaves the weights out.
+    """A reranker that is loaded at first use. Threads may share one; a pickle leaves the weights out.
 
     Args:
-        model: A hub name, a local folder, a ready ``GLiClassReranker`` (the other options are then
-            its own, and none may be given), or None for the model inside this package.
-        device: See ``GLiClassReranker.from_pretrained``.
-        dtype: See there.
-        max_length: See there.
-        long_passages: See there.
-        revision: See there.
+        model: A hub name, a local folder, None for the bundled model, or a ready ``GLiClassReranker``,
+            which has its own values of the other options.
+        device: "cpu", "cuda", "cuda:1" or "mps"; None for the first of CUDA, MPS and CPU that is present.
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        max_length: Tokens of query and passage together; None for the checkpoint's own value.
+        revision: Branch, tag or commit on the hub.
+        long_passages: "truncate" cuts passages that do not fit; "windows" scores overlapping parts.
+        long_queries: "error" refuses queries that leave no room for a passage; "truncate" cuts them.
+        token_budget: Tokens computed together; None for what suits the device.
+
+    Attributes:
+        options: The options that the reranker is loaded with.
 
     Raises:
-        TypeError: ``model`` or ``max_length`` is of another type.
-        ValueError: An option cannot be had, or one of the model's comes with a ready reranker.
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range, or differs from that of the ready reranker.
 
     Example:
         >>> LazyReranker(device="cpu").rank("tea", ["Rain falls.", "Tea is brewed."], top_k=1)[0].index
@@ -113,48 +183,70 @@ class LazyReranker:
         device: str | None = None,
         dtype: Dtype = "auto",
         max_length: int | None = None,
-        long_passages: LongPassages = "truncate",
         revision: str | None = None,
+        long_passages: LongPassages = "truncate",
+        long_queries: LongQueries = "error",
+        token_budget: int | None = None,
     ) -> None:
-        self._ready: GLiClassReranker | None = None
+        self._reranker: GLiClassReranker | None = None
+        name = None
         if isinstance(model, GLiClassReranker):
-            if (device, dtype, max_length, long_passages, revision) != (None, "auto", None, "truncate", None):
-                raise ValueError(
-                    "model is a ready GLiClassReranker, so device, dtype, max_length, long_passages and revision are "
-                    "its own. Give them to GLiClassReranker.from_pretrained instead."
-                )
-            self._ready = model
-            self.options = model.options
-            return
-        if model is not None and not isinstance(model, (str, os.PathLike)):
+            self._reranker, name = model, model.options.model
+        elif isinstance(model, (str, os.PathLike)):
+            name = os.fspath(model)
+        elif model is not None:
             raise TypeError(
-                f"model is a {type(model).__name__}, expected a name, a folder, a GLiClassReranker or None."
+                f"model is of type {type(model).__name__}; expected a name, a folder, a GLiClassReranker or None."
             )
         check_dtype(dtype)
         check_count("max_length", max_length)
         check_choice("long_passages", long_passages, get_args(LongPassages))
-        name = None if model is None else os.fspath(model)
-        self.options = RerankerOptions(name, device, dtype, max_length, revision, long_passages)
+        check_choice("long_queries", long_queries, get_args(LongQueries))
+        check_count("token_budget", token_budget)
+        self.options = RerankerOptions(
+            name, device, dtype, max_length, revision, long_passages, long_queries, token_budget
+        )
+        if self._reranker is not None:
+            _refuse_other_options(self.options, self._reranker.options)
+            self.options = self._reranker.options
 
-    def load(self, get_token: Callable[[], str | None] = lambda: None) -> GLiClassReranker:
-        """The reranker, loaded now if it was not before.
+    def update(self, options: Mapping[str, Any]) -> LazyReranker:
+        """This reranker if it has these options, else another that has them.
+
+        An adapter calls it with its current options before each use, so that it never ranks with an option
+        that was changed meanwhile. It then holds the earlier reranker until the other has loaded: the two
+        share the weights unless the options say otherwise.
 
         Args:
-            get_token: Gives the access token for the hub; called only where one may be needed.
+            options: The arguments of ``LazyReranker`` by name.
 
         Raises:
-            CheckpointError: See ``GLiClassReranker.from_pretrained``.
-            ValueError: See there.
+            TypeError: See ``LazyReranker``.
+            ValueError: See ``LazyReranker``.
         """
-        if self._ready is None:  # two threads at once may both come here; they get the same weights
+        updated = LazyReranker(**options)
+        is_same_model = updated._reranker is None or updated._reranker is self._reranker
+        return self if is_same_model and updated.options == self.options else updated
+
+    def load(self, get_token: Callable[[], str | None] = lambda: None) -> GLiClassReranker:
+        """The reranker, loaded now unless it is loaded already.
+
+        Args:
+            get_token: Returns the access token for the hub. It is called only if the model may come from there.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be found or used (a ValueError).
+            ValueError: This machine lacks the device, or another option is out of range.
+        """
+        if self._reranker is None:  # two threads may both get here; their rerankers share one set of weights
             token = None if self.options.model is None else get_token()
-            self._ready = GLiClassReranker.from_pretrained(**asdict(self.options), token=token)
-        return self._ready
+            self._reranker = GLiClassReranker.from_pretrained(**asdict(self.options), token=token)
+        return self._reranker
 
     def rank(
         self,
         query: str | Iterable[str],
-        texts: Iterable[str],
+        texts: list[str],
         *,
         top_k: int | None = None,
         threshold: float | None = None,
@@ -162,17 +254,13 @@ class LazyReranker:
         together: bool = False,
         facets: Facets | None = None,
     ) -> list[RankedPassage]:
-        """``GLiClassReranker.rank``, but for no texts nothing is loaded."""
-        check_count("top_k", top_k)
-        check_threshold("threshold", threshold)
-        check_choice("fusion", fusion, get_args(Fusion))
-        queries = check_some_queries("query", query)
-        passages = check_texts("texts", texts)
-        if not passages:
+        """``GLiClassReranker.rank``, which does not load the model if there are no texts."""
+        if not texts:
+            check_some_queries("query", query)  # a bad query is refused all the same
             return []
         return self.load().rank(
-            queries,
-            passages,
+            query,
+            texts,
             top_k=top_k,
             threshold=threshold,
             fusion=fusion,
@@ -180,5 +268,19 @@ class LazyReranker:
             facets=facets or (),
         )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> LazyReranker:
+        return self  # its options never change
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"options": self.options, "_ready": None}
+        return {"options": self.options, "_reranker": None}
+
+
+def _refuse_other_options(options: RerankerOptions, own: RerankerOptions) -> None:
+    """Refuse options beside a ready reranker, which has its own; default values are not options."""
+    default = RerankerOptions()
+    for name, value in asdict(options).items():
+        if value not in (getattr(default, name), getattr(own, name)):
+            raise ValueError(
+                f"{name} is {value!r}, but model is a ready GLiClassReranker, which has its own {name}. "
+                f"Pass {name} to GLiClassReranker.from_pretrained instead."
+            )

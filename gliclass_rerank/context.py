@@ -1,4 +1,4 @@
-"""What goes into a language model's context: the best passages, as long as they fit."""
+"""Fills a language model's context with the best passages that fit."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ def fill_context(
     threshold: float | None = None,
     count_tokens: Callable[[str], int] | None = None,
 ) -> list[RankedPassage]:
-    """Keep the passages above a threshold, best first, until a token budget is full.
+    """Choose passages, best first, until a token budget is full.
 
-    A passage that does not fit any more is left out whole, and shorter ones behind it may still
-    come in. Equal texts are kept once.
+    A passage that does not fit is left out whole, and a shorter one after it may still fit. Passages
+    with nothing to read (score 0.0, or only blanks) and repeated texts are left out.
 
     Args:
-        hits: What ``GLiClassReranker.rank`` returned, best first.
-        token_budget: Tokens that all kept passages may take together, at least 1.
-        threshold: Keep passages with ``score >= threshold``, in [0, 1]; None for all.
-        count_tokens: Tokens of a text as the language model counts them; None for four
-            characters a token, a common estimate for English.
+        hits: The result of ``GLiClassReranker.rank``, best first.
+        token_budget: Tokens that the chosen passages may have together, at least 1.
+        threshold: Choose passages with ``score >= threshold``, in [0, 1]; None for no threshold.
+        count_tokens: Counts a text's tokens as the language model does; None estimates one token
+            per four characters, which suits English.
 
     Returns:
-        The kept passages, best first.
+        The chosen passages, best first.
 
     Raises:
-        TypeError: ``token_budget`` or ``threshold`` is of another type.
+        TypeError: ``token_budget`` or ``threshold`` is not a number.
         ValueError: ``token_budget`` or ``threshold`` is out of range.
 
     Example:
@@ -40,24 +40,26 @@ def fill_context(
         ['one two']
     """
     if token_budget is None:
-        raise TypeError("token_budget is None, expected an int of at least 1.")
+        raise TypeError("token_budget is None; expected an int of at least 1.")
     check_count("token_budget", token_budget)
     check_threshold("threshold", threshold)
     count = count_tokens or estimate_tokens
-    kept: dict[str, RankedPassage] = {}
-    left = token_budget
+    chosen: dict[str, RankedPassage] = {}
+    remaining = token_budget
     for hit in hits:
-        if hit.text in kept or (threshold is not None and hit.score < threshold):
+        is_unreadable = hit.score == 0 or not hit.text.strip()
+        is_below_threshold = threshold is not None and hit.score < threshold
+        if is_unreadable or is_below_threshold or hit.text in chosen:
             continue
         tokens = count(hit.text)
-        if tokens <= left:
-            kept[hit.text] = hit
-            left -= tokens
-    return list(kept.values())
+        if tokens <= remaining:
+            chosen[hit.text] = hit
+            remaining -= tokens
+    return list(chosen.values())
 
 
 def estimate_tokens(text: str) -> int:
-    """Tokens of an English text where no tokenizer is at hand: four characters each.
+    """Estimate the tokens of an English text without a tokenizer: one per four characters, rounded up.
 
     Args:
         text: The text.

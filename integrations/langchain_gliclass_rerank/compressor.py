@@ -1,4 +1,4 @@
-"""LangChain's document compressor."""
+"""The reranker as LangChain's document compressor."""
 
 from __future__ import annotations
 
@@ -9,43 +9,48 @@ from typing import Any, Self
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables import Runnable, RunnableLambda
-from pydantic import ConfigDict, PrivateAttr, model_validator
+from pydantic import ConfigDict, PrivateAttr, ValidationInfo, field_validator, model_validator
 from typing_extensions import override
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.adapter import Facets, LazyReranker, keep_facets, with_findings
+from gliclass_rerank.adapter import Facets, LazyReranker, add_relevance, check_items, check_option, read_options
 from gliclass_rerank.fusion import Fusion
-from gliclass_rerank.options import LongPassages
-from gliclass_rerank.validation import Dtype, check_count, check_threshold
+from gliclass_rerank.options import LongPassages, LongQueries
+from gliclass_rerank.validation import Dtype
 
 
 class GLiClassRerank(BaseDocumentCompressor):
-    """Keeps the documents that answer the query best, for instance in a ``ContextualCompressionRetriever``.
+    """Returns the documents that answer the query best, for instance in a ``ContextualCompressionRetriever``.
 
-    Each document comes back as a copy with its score in ``metadata["relevance_score"]``, best
-    first; with facets' scores in ``metadata["relevance_facets"]``, and where a long one was read in
-    windows the best one's first and last character in ``metadata["relevance_span"]``. The model is
-    loaded at first use; compressors of the same checkpoint share its weights, so instead of
-    changing options, which are fixed, make another compressor.
+    Each document comes back as a copy, best first, with its score in ``metadata["relevance_score"]``.
+    Further keys are present only if there is something to say: "relevance_facets" maps each facet to
+    its score; "relevance_span" is the best window's first and last character in a document that was
+    read in windows; "relevance_truncated" is True if the model read only a part of the document or query.
+
+    The model is loaded at first use, and compressors of the same checkpoint share its weights. You can change
+    an option at any time (by assignment or ``model_copy``): the next call uses it.
 
     Args:
-        model: A hub name, a local folder, a ready ``GLiClassReranker``, or None for the model
-            inside the package.
-        top_n: How many documents to keep, at least 1; None for all.
-        score_threshold: Keep documents with ``score >= score_threshold``, in [0, 1]; None for all.
-        device: "cpu", "cuda", "cuda:1" or "mps"; None for the best there is.
+        model: A hub name, a local folder, None for the bundled model, or a ready
+            ``GLiClassReranker``, which has its own values of device to revision.
+        top_n: How many documents to return at most; None for all.
+        score_threshold: Return documents with ``score >= score_threshold``, in [0, 1]; None for all.
+        device: "cpu", "cuda", "cuda:1" or "mps"; None for the first of CUDA, MPS and CPU that is present.
         dtype: "auto", "float32", "bfloat16" or "float16".
         max_length: Tokens of query and document together; None for the checkpoint's own value.
         long_passages: "truncate" cuts documents that do not fit; "windows" scores overlapping parts,
             of which the best counts.
+        long_queries: "error" refuses a query that leaves no room for a document; "truncate" cuts it.
+        token_budget: Tokens computed together; None for what suits the device.
         revision: Branch, tag or commit on the hub.
-        fusion: What the scores of several queries become: "max", "mean" or "rrf".
-        together: Whether several queries share a forward pass, which is faster and moves scores.
-        facets: Other things to know of each document; or a dict from each to the lowest score to keep.
+        fusion: How several queries' scores become one: "max", "mean" or "rrf".
+        together: Whether several queries share a forward pass, which is faster and shifts scores.
+        facets: Other statements to score ("is about prices"); or a dict from each to the score that a
+            document needs to stay.
 
     Raises:
-        TypeError: An option is of another type.
-        ValueError: An option is out of range (pydantic's ValidationError is one).
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range (pydantic's ValidationError is a ValueError).
 
     Example:
         >>> documents = [Document("Rain falls."), Document("Leaves turn light into sugar.", id="b")]
@@ -54,7 +59,7 @@ class GLiClassRerank(BaseDocumentCompressor):
         ('b', True)
     """
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_assignment=True)
 
     model: str | os.PathLike[str] | GLiClassReranker | None = None
     top_n: int | None = 3
@@ -63,31 +68,22 @@ class GLiClassRerank(BaseDocumentCompressor):
     dtype: Dtype = "auto"
     max_length: int | None = None
     long_passages: LongPassages = "truncate"
+    long_queries: LongQueries = "error"
+    token_budget: int | None = None
     revision: str | None = None
     fusion: Fusion = "max"
     together: bool = False
     facets: Facets | None = None
-    _reranker: LazyReranker = PrivateAttr()
+    _reranker: LazyReranker = PrivateAttr(default_factory=LazyReranker)
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _check(cls, options: dict[str, Any]) -> dict[str, Any]:
-        # Before pydantic turns True into 1 and "2" into 2.
-        check_count("top_n", options.get("top_n"))
-        check_count("max_length", options.get("max_length"))
-        check_threshold("score_threshold", options.get("score_threshold"))
-        return {**options, "facets": keep_facets(options.get("facets"))}
+    def _check_option(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        return check_option(str(info.field_name), value)
 
     @model_validator(mode="after")
-    def _prepare(self) -> Self:
-        self._reranker = LazyReranker(
-            self.model,
-            device=self.device,
-            dtype=self.dtype,
-            max_length=self.max_length,
-            long_passages=self.long_passages,
-            revision=self.revision,
-        )
+    def _check_model_options(self) -> Self:
+        self._reranker.update(read_options(self))
         return self
 
     @override
@@ -97,31 +93,34 @@ class GLiClassRerank(BaseDocumentCompressor):
         """Rerank documents.
 
         Args:
-            documents: The retrieved documents; they are not changed.
+            documents: The retrieved documents, which stay unchanged.
             query: The question or search words; or several, whose scores are fused.
             callbacks: Not used.
 
         Returns:
-            Copies of the best documents, best first; those of equal score in input order.
+            Copies of the best documents, best first; equal scores keep the input order.
 
         Raises:
+            TypeError: An item is not a Document.
             ValueError: The query is empty or leaves no room for a document, or the model cannot
                 be loaded.
         """
-        texts = [document.page_content for document in documents]
-        hits = self._reranker.rank(
+        documents = check_items("documents", documents, Document)
+        reranker = self._reranker.update(read_options(self))
+        hits = reranker.rank(
             query,
-            texts,
+            [document.page_content for document in documents],
             top_k=self.top_n,
             threshold=self.score_threshold,
             fusion=self.fusion,
             together=self.together,
             facets=self.facets,
         )
+        self._reranker = reranker
         best = []
         for hit in hits:
             document = documents[hit.index]
-            metadata = with_findings(document.metadata, hit, slice(0, len(hit.text)))
+            metadata = add_relevance(document.metadata, hit, slice(0, len(hit.text)))
             best.append(document.model_copy(update={"metadata": {**metadata, "relevance_score": hit.score}}))
         return best
 

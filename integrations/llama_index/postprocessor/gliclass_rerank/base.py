@@ -1,4 +1,4 @@
-"""LlamaIndex's node postprocessor."""
+"""The reranker as LlamaIndex's node postprocessor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
@@ -14,10 +14,18 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
 from gliclass_rerank import GLiClassReranker, RankedPassage
-from gliclass_rerank.adapter import Facets, LazyReranker, keep_facets, with_findings, without_findings
+from gliclass_rerank.adapter import (
+    Facets,
+    LazyReranker,
+    add_relevance,
+    check_items,
+    check_option,
+    read_options,
+    remove_relevance,
+)
 from gliclass_rerank.fusion import Fusion
-from gliclass_rerank.options import LongPassages
-from gliclass_rerank.validation import Dtype, check_count, check_queries, check_threshold
+from gliclass_rerank.options import LongPassages, LongQueries
+from gliclass_rerank.validation import Dtype, check_queries
 
 dispatcher = get_dispatcher(__name__)
 
@@ -25,39 +33,42 @@ _RETRIEVAL_SCORE = "retrieval_score"
 
 
 class GLiClassRerank(BaseNodePostprocessor):
-    """Keeps the nodes that answer the query best, for instance in a query engine.
+    """Returns the nodes that answer the query best, for instance in a query engine.
 
-    Nodes come back best first, with their relevance as score; as copies where there is something to
-    put into their metadata, which neither embeddings nor language models see: facets' scores as
-    "relevance_facets", and where a long text was read in windows the first and last character of
-    the best one as "relevance_span". The model is loaded at first use;
-    postprocessors of the same checkpoint share its weights, so instead of changing the options that
-    choose the model (model to revision), which are read once, make another postprocessor.
+    Nodes come back best first, with their relevance as score. A node comes back as a copy if there is more to
+    say, in metadata that embedding and language models do not see: "relevance_facets" maps each facet to its
+    score; "relevance_span" is the best window's first and last character in a text that was read in windows;
+    "relevance_truncated" is True if the model read only a part of the text or query.
+
+    The model is loaded at first use, and postprocessors of the same checkpoint share its weights. You can
+    change an option at any time (by assignment or ``model_copy``): the next call uses it.
 
     Args:
-        model: A hub name, a local folder, a ready ``GLiClassReranker``, or None for the model
-            inside the package.
-        top_n: How many nodes to keep, at least 1; None for all.
-        score_threshold: Keep nodes with ``score >= score_threshold``, in [0, 1]; None for all.
-        device: "cpu", "cuda", "cuda:1" or "mps"; None for the best there is.
+        model: A hub name, a local folder, None for the bundled model, or a ready
+            ``GLiClassReranker``, which has its own values of device to revision.
+        top_n: How many nodes to return at most; None for all.
+        score_threshold: Return nodes with ``score >= score_threshold``, in [0, 1]; None for all.
+        device: "cpu", "cuda", "cuda:1" or "mps"; None for the first of CUDA, MPS and CPU that is present.
         dtype: "auto", "float32", "bfloat16" or "float16".
         max_length: Tokens of query and node together; None for the checkpoint's own value.
         long_passages: "truncate" cuts nodes that do not fit; "windows" scores overlapping parts, of
             which the best counts.
         revision: Branch, tag or commit on the hub.
-        metadata_mode: Which metadata the model reads in front of the text (of windows, the first).
-        keep_retrieval_score: Whether nodes come back with the score that they came with in
-            ``metadata["retrieval_score"]``.
-        use_embedding_strs: Whether the query bundle's ``custom_embedding_strs`` (of HyDE, for
-            instance), where there are any, are the queries in place of ``query_str``.
-        fusion: What the scores of several queries become: "max", "mean" or "rrf".
-        together: Whether several queries share a forward pass, which is faster and moves scores.
-        facets: Other things to know of each node; or a dict from each to the lowest score to keep.
-        callback_manager: LlamaIndex's own.
+        metadata_mode: Which metadata the model reads before the text (if in windows, in the first one).
+        keep_retrieval_score: Whether to write the retriever's score into ``metadata["retrieval_score"]``.
+        use_embedding_strs: Whether the query bundle's ``custom_embedding_strs`` (for instance HyDE's)
+            replace ``query_str`` as queries if the bundle has any.
+        fusion: How several queries' scores become one: "max", "mean" or "rrf".
+        together: Whether several queries share a forward pass, which is faster and shifts scores.
+        facets: Other statements to score ("is about prices"); or a dict from each to the score that a
+            node needs to stay.
+        callback_manager: LlamaIndex's callbacks.
+        long_queries: "error" refuses a query that leaves no room for a node; "truncate" cuts it.
+        token_budget: Tokens computed together; None for what suits the device.
 
     Raises:
-        TypeError: An option is of another type.
-        ValueError: An option is out of range (pydantic's ValidationError is one).
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range (pydantic's ValidationError is a ValueError).
 
     Example:
         >>> from llama_index.core.schema import TextNode
@@ -68,20 +79,24 @@ class GLiClassRerank(BaseNodePostprocessor):
         ('Leaves turn light into sugar.', True)
     """
 
+    model_config = ConfigDict(arbitrary_types_allowed=True, validate_assignment=True)
+
     model: str | None = Field(default=None, description="Hub name or folder; None for the bundled model.")
-    top_n: int | None = Field(default=3, description="How many nodes to keep; None for all.")
-    score_threshold: float | None = Field(default=None, description="Lowest score to keep, in [0, 1].")
-    device: str | None = Field(default=None, description="Where the model runs; None for the best there is.")
+    top_n: int | None = Field(default=3, description="How many nodes to return at most; None for all.")
+    score_threshold: float | None = Field(default=None, description="The score that a node needs, in [0, 1].")
+    device: str | None = Field(default=None, description="Device of the model; None for the best one present.")
     dtype: Dtype = Field(default="auto", description="Precision.")
     max_length: int | None = Field(default=None, description="Tokens of query and node together.")
-    long_passages: LongPassages = Field(default="truncate", description="What becomes of nodes that do not fit.")
+    long_passages: LongPassages = Field(default="truncate", description="Cut nodes that do not fit, or read windows.")
+    long_queries: LongQueries = Field(default="error", description="Refuse queries that do not fit, or cut them.")
+    token_budget: int | None = Field(default=None, description="Tokens computed together.")
     revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
     metadata_mode: MetadataMode = Field(default=MetadataMode.EMBED, description="Metadata that the model reads.")
-    keep_retrieval_score: bool = Field(default=False, description="Keep the retriever's score in the metadata.")
-    use_embedding_strs: bool = Field(default=False, description="Take the bundle's embedding strings as queries.")
-    fusion: Fusion = Field(default="max", description="What several queries' scores become.")
+    keep_retrieval_score: bool = Field(default=False, description="Write the retriever's score into the metadata.")
+    use_embedding_strs: bool = Field(default=False, description="Use the bundle's embedding strings as queries.")
+    fusion: Fusion = Field(default="max", description="How several queries' scores become one.")
     together: bool = Field(default=False, description="Whether several queries share a forward pass.")
-    facets: Facets | None = Field(default=None, description="Facets, or each with the lowest score to keep.")
+    facets: Facets | None = Field(default=None, description="Statements to score, or a dict to the scores needed.")
     _reranker: LazyReranker = PrivateAttr()
 
     def __init__(
@@ -101,18 +116,20 @@ class GLiClassRerank(BaseNodePostprocessor):
         together: bool = False,
         facets: Facets | None = None,
         callback_manager: CallbackManager | None = None,
+        long_queries: LongQueries = "error",
+        token_budget: int | None = None,
     ) -> None:
-        check_count("top_n", top_n)
-        check_threshold("score_threshold", score_threshold)
         reranker = LazyReranker(
             model,
             device=device,
             dtype=dtype,
             max_length=max_length,
             long_passages=long_passages,
+            long_queries=long_queries,
+            token_budget=token_budget,
             revision=revision,
         )
-        fields: dict[str, Any] = {
+        options: dict[str, Any] = {
             **asdict(reranker.options),
             "top_n": top_n,
             "score_threshold": score_threshold,
@@ -121,31 +138,45 @@ class GLiClassRerank(BaseNodePostprocessor):
             "use_embedding_strs": use_embedding_strs,
             "fusion": fusion,
             "together": together,
-            "facets": keep_facets(facets),
+            "facets": facets,
             "callback_manager": callback_manager or CallbackManager(),
         }
-        super().__init__(**fields)
+        super().__init__(**options)
         self._reranker = reranker
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_options(cls, options: Any) -> Any:  # noqa: ANN401
+        # As a ValueError, so that pydantic goes on to the other types of a field that is a union.
+        unknown = set(options) - set(cls.model_fields) if isinstance(options, dict) else set()
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))}: no such option of {cls.__name__}.")
+        return options
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_option(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        return check_option(str(info.field_name), value)
 
     @classmethod
     def class_name(cls) -> str:
-        """The name under which LlamaIndex saves it."""
+        """The name under which LlamaIndex saves a postprocessor."""
         return "GLiClassRerank"
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         if query_bundle is None:
-            raise ValueError("there is no query: give query_bundle or query_str.")
-        # Before the start event: it must not stay without an end.
+            raise ValueError("query_bundle is None, so there is no query. Pass query_bundle or query_str.")
+        # Refuse bad input before the start event, which would otherwise describe a call that never began.
         queries = check_queries("query", query_bundle.query_str)
         if self.use_embedding_strs and query_bundle.custom_embedding_strs:
             queries = check_queries("custom_embedding_strs", query_bundle.custom_embedding_strs)
-        check_count("top_n", self.top_n)
-        check_threshold("score_threshold", self.score_threshold)
+        nodes = check_items("nodes", nodes, NodeWithScore)
+        reranker = self._reranker.update(read_options(self))
         if not nodes:
             return []
-        texts = [self._text(node.node) for node in nodes]
+        texts = [self._read_text(hit.node) for hit in nodes]
         dispatcher.event(
             ReRankStartEvent(
                 query=query_bundle,
@@ -156,7 +187,7 @@ class GLiClassRerank(BaseNodePostprocessor):
         )
         best: list[NodeWithScore] = []
         try:
-            hits = self._reranker.rank(
+            hits = reranker.rank(
                 queries,
                 texts,
                 top_k=self.top_n,
@@ -165,40 +196,41 @@ class GLiClassRerank(BaseNodePostprocessor):
                 together=self.together,
                 facets=self.facets,
             )
-            for hit in hits:
-                best.append(NodeWithScore(node=self._with_findings(nodes[hit.index], hit), score=hit.score))
+            best += [NodeWithScore(node=self._annotate(nodes[hit.index], hit), score=hit.score) for hit in hits]
         finally:
             dispatcher.event(ReRankEndEvent(nodes=best))
+        self._reranker = reranker
         return best
 
-    def _text(self, node: BaseNode) -> str:
-        """What the model reads of a node: never what an earlier reranking wrote into it."""
-        metadata = without_findings(node.metadata)
+    def _read_text(self, node: BaseNode) -> str:
+        """The text of a node for the model, without what an earlier reranking wrote into its metadata."""
+        metadata = remove_relevance(node.metadata)
         if metadata != node.metadata:
             node = node.model_copy(update={"metadata": metadata})
         return node.get_content(metadata_mode=self.metadata_mode)
 
-    def _with_findings(self, found: NodeWithScore, hit: RankedPassage) -> BaseNode:
-        """The node, or a copy with what there is to say of it, where the next call's text does not see it."""
-        node = found.node
-        own = node.get_content(metadata_mode=MetadataMode.NONE)
-        # Metadata stand in front; blanks around the text are lost there.
-        found_at = hit.text.rfind(own.strip())
-        start = found_at - (len(own) - len(own.lstrip()))
-        metadata = with_findings(node.metadata, hit, slice(start, start + len(own)) if found_at >= 0 else None)
+    def _annotate(self, retrieved: NodeWithScore, hit: RankedPassage) -> BaseNode:
+        """The node; or a copy with new metadata, which no model sees, if there is something to say of it."""
+        node = retrieved.node
+        content = node.get_content(metadata_mode=MetadataMode.NONE)
+        # LlamaIndex puts metadata before the text and strips blanks around it.
+        stripped_at = hit.text.rfind(content.strip())
+        start = stripped_at - (len(content) - len(content.lstrip()))
+        own_text = slice(start, start + len(content)) if stripped_at >= 0 else None
+        metadata = add_relevance(node.metadata, hit, own_text)
         if self.keep_retrieval_score:
-            metadata[_RETRIEVAL_SCORE] = found.score
+            metadata[_RETRIEVAL_SCORE] = retrieved.score
         if metadata == node.metadata:
             return node
-        added = [key for key in metadata if key not in node.metadata or metadata[key] != node.metadata[key]]
+        new_keys = [key for key in metadata if key not in node.metadata or metadata[key] != node.metadata[key]]
 
-        def hidden(keys: list[str]) -> list[str]:
-            return [*keys, *(key for key in added if key not in keys)]
+        def hide(excluded: list[str]) -> list[str]:
+            return [*excluded, *(key for key in new_keys if key not in excluded)]
 
         return node.model_copy(
             update={
                 "metadata": metadata,
-                "excluded_embed_metadata_keys": hidden(node.excluded_embed_metadata_keys),
-                "excluded_llm_metadata_keys": hidden(node.excluded_llm_metadata_keys),
+                "excluded_embed_metadata_keys": hide(node.excluded_embed_metadata_keys),
+                "excluded_llm_metadata_keys": hide(node.excluded_llm_metadata_keys),
             }
         )

@@ -1,4 +1,4 @@
-"""Haystack's ranker component."""
+"""The reranker as Haystack's ranker component."""
 
 import asyncio
 import inspect
@@ -10,54 +10,66 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
 from haystack_integrations.components.rankers.gliclass_rerank.haystack_conventions import (
     check_limits,
+    drop_duplicates,
     join_content,
-    without_duplicates,
 )
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.adapter import Facets, LazyReranker, keep_facets, with_findings
+from gliclass_rerank.adapter import (
+    Facets,
+    LazyReranker,
+    add_relevance,
+    check_items,
+    normalize_facets,
+    read_options,
+)
 from gliclass_rerank.fusion import Fusion
-from gliclass_rerank.options import LongPassages
-from gliclass_rerank.probabilities import logit
+from gliclass_rerank.options import LongPassages, LongQueries
 from gliclass_rerank.validation import Dtype, check_choice, check_some_queries, check_texts
 
 
 @component
 class GLiClassRanker:
-    """Keeps the documents that answer the query best, best first, with their relevance as score.
+    """Returns the documents that answer the query best, best first, with their relevance as score.
 
-    The model is loaded by ``warm_up`` or at first use; rankers of the same checkpoint share its
-    weights. Of documents with the same id the one with the highest score is ranked. Facets' scores go
-    into ``meta["relevance_facets"]``; where a long document was read in windows, the first and last
-    character of the best one into ``meta["relevance_span"]``.
+    Documents come back as copies. Further keys of ``meta`` are present only if there is something to
+    say: "relevance_facets" maps each facet to its score; "relevance_span" is the best window's first and
+    last character in a content that was read in windows; "relevance_truncated" is True if the model read
+    only a part of the text or query. If documents share an id, the one with the highest score is ranked.
+
+    The model is loaded by ``warm_up`` or at first use, and rankers of the same checkpoint share its
+    weights. You can change an attribute at any time: the next run uses it.
 
     Args:
-        model: Hub name, folder or a ready ``GLiClassReranker``; None for the model in the package.
-        device: Where the model runs, a single device; None for the best there is.
+        model: A hub name, a local folder, None for the bundled model, or a ready
+            ``GLiClassReranker``, which has its own values of device and of dtype to revision.
+        device: A single device for the model; None for the first of CUDA, MPS and CPU that is present.
         token: Access token for the hub.
-        top_k: How many documents to keep, at least 1.
-        score_threshold: Keep documents with ``score >= score_threshold``, in [0, 1]; None for all.
-            It is compared with the scaled score, whatever ``scale_score`` says.
+        top_k: How many documents to return at most.
+        score_threshold: Return documents with ``score >= score_threshold``, in [0, 1]; None for all. It
+            is compared with the scaled score, even if ``scale_score`` is False.
         dtype: "auto", "float32", "bfloat16" or "float16".
         max_length: Tokens of query and document together; None for the checkpoint's own value.
         long_passages: "truncate" cuts documents that do not fit; "windows" scores overlapping parts,
             of which the best counts.
+        long_queries: "error" refuses a query that leaves no room for a document; "truncate" cuts it.
+        token_budget: Tokens computed together; None for what suits the device.
         revision: Branch, tag or commit on the hub.
-        fusion: What the scores of several queries become: "max", "mean" or "rrf".
-        together: Whether several queries share a forward pass, which is faster and moves scores.
-        facets: Other things to know of each document; or a dict from each to the lowest score to keep.
-        meta_fields_to_embed: Metadata that the model reads in front of the content; of windows, the
-            first one only, as the prefix (and the last one the suffix).
-        embedding_separator: What stands between those and the content.
-        query_prefix: Put in front of the query.
-        query_suffix: Put behind the query.
-        document_prefix: Put in front of each document's text.
-        document_suffix: Put behind each document's text.
-        scale_score: Whether scores are in [0, 1]; otherwise they are the model's logits, up to
-            about 36, where the score cannot be told from 1.
+        fusion: How several queries' scores become one: "max", "mean" or "rrf".
+        together: Whether several queries share a forward pass, which is faster and shifts scores.
+        facets: Other statements to score ("is about prices"); or a dict from each to the score that a
+            document needs to stay.
+        meta_fields_to_embed: Metadata that the model reads before the content. If it reads windows, the
+            first has the metadata and prefix, the last the suffix.
+        embedding_separator: Text between those metadata and the content.
+        query_prefix: Text before each query.
+        query_suffix: Text after each query.
+        document_prefix: Text before each document.
+        document_suffix: Text after each document.
+        scale_score: Whether scores are in [0, 1]; if not, they are the model's logits.
 
     Raises:
-        TypeError: An option is of another type.
+        TypeError: An option is of the wrong type.
         ValueError: An option is out of range, or ``device`` names several devices.
 
     Example:
@@ -78,6 +90,8 @@ class GLiClassRanker:
         dtype: Dtype = "auto",
         max_length: int | None = None,
         long_passages: LongPassages = "truncate",
+        long_queries: LongQueries = "error",
+        token_budget: int | None = None,
         revision: str | None = None,
         fusion: Fusion = "max",
         together: bool = False,
@@ -92,19 +106,22 @@ class GLiClassRanker:
     ) -> None:
         check_limits(top_k, score_threshold)
         check_choice("fusion", fusion, get_args(Fusion))
-        for name, value, kind in (("device", device, ComponentDevice), ("token", token, Secret)):
-            if value is not None and not isinstance(value, kind):
-                raise TypeError(f"{name} is {type(value).__name__}, expected a {kind.__name__} or None.")
-        where = None if device is None else device.to_torch_str()
+        for name, value, expected in (("device", device, ComponentDevice), ("token", token, Secret)):
+            if value is not None and not isinstance(value, expected):
+                raise TypeError(
+                    f"{name} is of type {type(value).__name__}; expected a {expected.__name__}, or None."
+                )
         self._reranker = LazyReranker(
             model,
-            device=where,
+            device=None if device is None else device.to_torch_str(),
             dtype=dtype,
             max_length=max_length,
             long_passages=long_passages,
+            long_queries=long_queries,
+            token_budget=token_budget,
             revision=revision,
         )
-        options = self._reranker.options
+        options = self._reranker.options  # a ready reranker has its own
         self.model = options.model
         self.device = ComponentDevice.from_str(options.device) if options.device else None
         self.token = token
@@ -113,8 +130,10 @@ class GLiClassRanker:
         self.dtype = options.dtype
         self.max_length = options.max_length
         self.long_passages = options.long_passages
+        self.long_queries = options.long_queries
+        self.token_budget = options.token_budget
         self.revision = options.revision
-        self.fusion, self.together, self.facets = fusion, together, keep_facets(facets)
+        self.fusion, self.together, self.facets = fusion, together, normalize_facets(facets)
         self.meta_fields_to_embed = check_texts("meta_fields_to_embed", meta_fields_to_embed or [])
         self.embedding_separator = embedding_separator
         self.query_prefix, self.query_suffix = query_prefix, query_suffix
@@ -122,21 +141,21 @@ class GLiClassRanker:
         self.scale_score = scale_score
 
     def warm_up(self) -> None:
-        """Load the model, if it is not loaded yet."""
-        self._reranker.load(self.token.resolve_value if self.token else lambda: None)
+        """Load the model, unless it is loaded already."""
+        self._load()
 
     async def warm_up_async(self) -> None:
-        """``warm_up`` in a worker thread: the event loop goes on meanwhile."""
+        """``warm_up`` in a worker thread, so that the event loop goes on."""
         await asyncio.to_thread(self.warm_up)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that ``from_dict`` makes an equal ranker of; a token is named by its variable."""
-        names = list(inspect.signature(GLiClassRanker.__init__).parameters)[1:]  # each is kept under its own name
+        """Plain values from which ``from_dict`` makes an equal ranker; a token is saved as its variable's name."""
+        names = list(inspect.signature(GLiClassRanker.__init__).parameters)[1:]  # each is an attribute as well
         return default_to_dict(self, **{name: getattr(self, name) for name in names})
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "GLiClassRanker":
-        """The ranker that ``to_dict`` described."""
+        """The ranker that ``to_dict`` saved."""
         return default_from_dict(cls, data)
 
     @component.output_types(documents=list[Document])
@@ -152,15 +171,16 @@ class GLiClassRanker:
 
         Args:
             query: The question or search words; or several, whose scores are fused.
-            documents: The retrieved documents; they are not changed.
-            top_k: Goes before the ranker's own, unless None.
-            score_threshold: Likewise.
-            scale_score: Likewise.
+            documents: The retrieved documents, which stay unchanged.
+            top_k: Replaces the ranker's own ``top_k`` in this run; None for no change.
+            score_threshold: Replaces the ranker's own ``score_threshold`` likewise.
+            scale_score: Replaces the ranker's own ``scale_score`` likewise.
 
         Returns:
-            ``documents``: copies of the best ones, best first; those of equal score in input order.
+            ``documents``: copies of the best ones, best first; equal scores keep the input order.
 
         Raises:
+            TypeError: An item is not a Document, or its content is not a str.
             ValueError: The query is empty or too long, an option is out of range, or the model
                 cannot be loaded.
         """
@@ -169,15 +189,12 @@ class GLiClassRanker:
         scale_score = self.scale_score if scale_score is None else scale_score
         check_limits(top_k, score_threshold)
         queries = check_some_queries("query", query)
-        documents = without_duplicates(documents)
-        if documents:
-            self.warm_up()
-        contents = (join_content(d, self.meta_fields_to_embed, self.embedding_separator) for d in documents)
-        texts = [f"{self.document_prefix}{content}{self.document_suffix}" for content in contents]
-        queries = [f"{self.query_prefix}{query}{self.query_suffix}" for query in queries]
-        hits = self._reranker.rank(
-            queries,
-            texts,
+        documents = drop_duplicates(check_items("documents", documents, Document))
+        reranker = self._load() if documents else self._reranker
+        contents = [join_content(d, self.meta_fields_to_embed, self.embedding_separator) for d in documents]
+        hits = reranker.rank(
+            [f"{self.query_prefix}{query}{self.query_suffix}" for query in queries],
+            [f"{self.document_prefix}{content}{self.document_suffix}" for content in contents],
             top_k=top_k,
             threshold=score_threshold,
             fusion=self.fusion,
@@ -188,8 +205,8 @@ class GLiClassRanker:
         for hit in hits:
             document = documents[hit.index]
             end = len(hit.text) - len(self.document_suffix)
-            meta = with_findings(document.meta, hit, slice(end - len(document.content or ""), end))
-            best.append(replace(document, score=hit.score if scale_score else logit(hit.score), meta=meta))
+            meta = add_relevance(document.meta, hit, slice(end - len(document.content or ""), end))
+            best.append(replace(document, score=hit.score if scale_score else hit.logit, meta=meta))
         return {"documents": best}
 
     @component.output_types(documents=list[Document])
@@ -201,5 +218,13 @@ class GLiClassRanker:
         score_threshold: float | None = None,
         scale_score: bool | None = None,
     ) -> dict[str, list[Document]]:
-        """``run`` in a worker thread: the event loop goes on meanwhile."""
+        """``run`` in a worker thread, so that the event loop goes on."""
         return await asyncio.to_thread(self.run, query, documents, top_k, score_threshold, scale_score)
+
+    def _load(self) -> LazyReranker:
+        """The reranker with the ranker's current options, loaded."""
+        device = None if self.device is None else self.device.to_torch_str()
+        reranker = self._reranker.update({**read_options(self), "device": device})
+        reranker.load(self.token.resolve_value if self.token else lambda: None)
+        self._reranker = reranker
+        return reranker
