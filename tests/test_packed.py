@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gliclass_rerank.engine.checkpoint import load_checkpoint
 from gliclass_rerank.engine.scorer import TOKEN_BUDGETS, GLiClassScorer, pad
 from gliclass_rerank.modeling.attention import Window, packed_attention
-from gliclass_rerank.modeling.packed import round_up
+from gliclass_rerank.modeling.encoders import bucket_tokens
 from gliclass_rerank.prompt.builder import Prompt
 
 RNG = random.Random(3)
@@ -73,7 +73,7 @@ def test_the_last_layer_is_finished_for_the_tokens_that_the_head_reads(
     ids = torch.full((160,), 7)
     ids[[1, 4, 10, 15, 20, 25, 103, 120]] = network.config.class_token_index
     network.score_packed(ids, [100, 60], 6)
-    assert rows == [round_up(10)] * 2  # the first token of each sequence, and the labels
+    assert rows == [bucket_tokens(10)] * 2  # the first token of each sequence, and the labels
 
 
 def test_an_encoder_with_an_attention_of_its_own_is_not_packed(checkpoint_folder: Callable[..., Path]) -> None:
@@ -89,9 +89,9 @@ def test_a_window_that_sees_nothing_is_not_packed(checkpoint_folder: Callable[..
 
 def test_rows_are_rounded_up_to_few_lengths() -> None:
     lengths = range(1, TOKEN_BUDGETS["cpu"] + 1)  # of a batch
-    assert len({round_up(length) for length in lengths[:1024]}) < 100
-    assert len({round_up(length) for length in lengths}) < 120
-    assert all(length <= round_up(length) <= max(length + 7, 1.04 * length) for length in lengths)
+    assert len({bucket_tokens(length) for length in lengths[:1024]}) < 100
+    assert len({bucket_tokens(length) for length in lengths}) < 120
+    assert all(length <= bucket_tokens(length) <= max(length + 7, 1.04 * length) for length in lengths)
 
 
 class Packed(nn.Module):

@@ -1,34 +1,34 @@
 """The settings of a GLiClass checkpoint, checked before anything is built from them.
 
-A checkpoint's config.json is untrusted input. An architecture or option that this project does
-not run is refused in words; keys through which transformers would fetch code are dropped.
+A checkpoint's config.json is untrusted input. An architecture, option or size that this project does not run is an
+error that names it. transformers gets only the settings listed in ``encoder_settings.py``, so no other key can make it
+fetch code or take memory.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
+
+from gliclass_rerank.modeling.encoder_settings import MAX_HIDDEN_SIZE, MAX_VOCAB_SIZE, select_settings
 
 POOLINGS = ("first", "last", "avg", "max", "sum", "rms", "abs_max", "abs_avg", "pass")
 CLASS_POOLINGS = ("first", "average")
 SCORERS = ("simple", "weighted-dot", "mlp", "hopfield", "cross-attn")
 ENCODERS = ("bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
-# Absolute positions of these encoders start behind the padding index.
+# Absolute positions of these encoders start after the padding index.
 OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta")
-# Keys through which a config could make transformers load code, or change what the encoder returns.
-_DROPPED_KEYS = (
-    "attn_implementation",
-    "auto_map",
-    "experts_implementation",
-    "kernel_config",
-    "output_attentions",
-    "output_hidden_states",
-    "quantization_config",
-    "return_dict",
-    "use_return_dict",
-)
+_RANGES = {  # far beyond any published checkpoint; they keep a crafted one from taking gigabytes
+    "hidden_size": (1, MAX_HIDDEN_SIZE),
+    "vocab_size": (1, MAX_VOCAB_SIZE),
+    "scorer_num_heads": (1, 1024),
+    "scorer_mlp_hidden_size": (2, 1 << 16),
+    "dropout": (0, 1),
+    "recommended_threshold": (0, 1),
+}
 
 _REFUSED = {
     "squeeze_layers": "the official library itself cannot run it, since its layer weights leave out the embeddings",
@@ -73,7 +73,7 @@ class GLiClassConfig:
     layer_wise: bool = False
     encoder_layer_id: int = -1
     dropout: float = 0.1
-    recommended_threshold: float | None = None  # of this project: the score that best parts answers from others
+    recommended_threshold: float | None = None  # this project's own: the score that best separates answers from others
     extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -84,9 +84,10 @@ class GLiClassConfig:
             raw: The parsed JSON object.
 
         Raises:
-            ValueError: The config is not GLiClass's, asks for an architecture or an option that
-                is not supported, or contradicts itself; the message names key and value.
+            ValueError: The config is not GLiClass's, asks for an architecture, option or size that is not
+                supported, or contradicts itself; the message names key and value.
         """
+        _check_finite(raw)
         if raw.get("model_type") != "GLiClass":
             raise ValueError(
                 f"config.json has model_type {raw.get('model_type')!r}, expected 'GLiClass': "
@@ -96,19 +97,19 @@ class GLiClassConfig:
         encoder = raw.get("encoder_config")
         if not isinstance(encoder, Mapping):
             raise ValueError("config.json has no encoder_config object: the encoder's shape is unknown.")
-        encoder = {k: v for k, v in encoder.items() if not k.startswith("_") and k not in _DROPPED_KEYS}
+        encoder = {k: v for k, v in encoder.items() if not k.startswith("_") and k != "auto_map"}
         encoder.setdefault("model_type", "deberta-v2")
         _choose("encoder_config.model_type", encoder["model_type"], ENCODERS)
         for key in ("is_decoder", "add_cross_attention"):
             if encoder.get(key):
                 raise ValueError(
-                    f"config.json sets encoder_config.{key}, which is not supported: a text is read whole."
+                    f"config.json sets encoder_config.{key}, which is not supported: each token must see the whole text."
                 )
         vocab = raw.get("vocab_size") or encoder.get("vocab_size")
         if not _is_int(vocab):
             raise ValueError(f"config.json has vocab_size {vocab!r}, expected the number of token embeddings.")
         encoder["vocab_size"] = vocab  # the control tokens included; the official library cannot load it otherwise
-        # The official reading of -1 (or of a missing index): behind the last token of the vocabulary.
+        # The official library places an index of -1, or a missing one, after the last token of the vocabulary.
         index: dict[str, Any] = {
             f"{name}_token_index": vocab + n if raw.get(f"{name}_token_index", -1) == -1 else raw[f"{name}_token_index"]
             for n, name in enumerate(("class", "text", "example"))
@@ -136,14 +137,14 @@ class GLiClassConfig:
                 raise ValueError(f"config.json has {spec.name} {value!r}, expected a value of type {spec.type}.")
 
     def _check(self) -> None:
-        if self.scorer_num_heads < 1:
-            raise ValueError(f"config.json has scorer_num_heads {self.scorer_num_heads}, expected at least 1.")
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and low <= value <= high):
+                raise ValueError(f"config.json has {name} {value!r}, expected a number from {low} to {high}.")
+        select_settings(self.encoder_config)
         _choose("pooling_strategy", self.pooling_strategy, POOLINGS)
         _choose("class_token_pooling", self.class_token_pooling, CLASS_POOLINGS)
         _choose("scorer_type", self.scorer_type, SCORERS)
-        threshold = self.recommended_threshold
-        if threshold is not None and not (_is_number(threshold) and 0 <= threshold <= 1):
-            raise ValueError(f"config.json has recommended_threshold {threshold!r}, expected a number in [0, 1].")
         for option, why in _REFUSED.items():
             if self.extra.get(option):
                 raise ValueError(f"config.json sets {option}, which is not supported: {why}.")
@@ -161,7 +162,7 @@ class GLiClassConfig:
         if self.encoder_layer_id != -1 and not self.layer_wise:
             raise ValueError(
                 f"encoder_layer_id {self.encoder_layer_id} needs layer_wise true: "
-                "without it the official library keeps no inner layers."
+                "without it the official library returns the last layer only."
             )
         if self.hidden_size != self.encoder_hidden_size and (self.use_lstm or self.scorer_type != "simple"):
             raise ValueError(
@@ -175,12 +176,17 @@ class GLiClassConfig:
         return _encoder_hidden_size(self.encoder_config)
 
     @property
+    def encoder_settings(self) -> dict[str, Any]:
+        """The settings that transformers builds the encoder from, ``model_type`` excepted."""
+        return select_settings(self.encoder_config)
+
+    @property
     def max_positions(self) -> int:
-        """Tokens of the longest sequence that the encoder's position settings declare."""
+        """Tokens of the longest sequence that the encoder's position settings allow."""
         default = 8192 if self.encoder_config["model_type"] == "modernbert" else 512
         positions = int(self.encoder_config.get("max_position_embeddings", default))
         if self.encoder_config["model_type"] in OFFSET_POSITIONS:
-            positions -= int(self.encoder_config.get("pad_token_id", 1)) + 1
+            positions -= int(self.encoder_config.get("pad_token_id", 1) or 0) + 1
         return positions
 
     @property
@@ -219,6 +225,15 @@ _TYPE_CHECKS: dict[str, Callable[[object], bool]] = {
     "float": _is_number,
     "str": lambda value: isinstance(value, str),
 }
+
+
+def _check_finite(value: object, name: str = "") -> None:
+    """Refuse NaN and infinity, which Python reads from JSON, at any depth."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"config.json has {name} {value}, expected a finite number.")
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        _check_finite(item, f"{name}.{key}" if name else str(key))
 
 
 def _encoder_hidden_size(encoder_config: Mapping[str, Any]) -> int:

@@ -8,13 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModel, PreTrainedModel
-from transformers.models.auto import CONFIG_MAPPING
 
-from gliclass_rerank.modeling.attention import PACKED_ATTENTION
 from gliclass_rerank.modeling.config import GLiClassConfig
+from gliclass_rerank.modeling.encoders import build_encoder, can_pack, encode_packed
 from gliclass_rerank.modeling.heads import POOLERS, SCORER_CLASSES, Lstm, Projector
-from gliclass_rerank.modeling.packed import can_pack, encode_packed
 
 _EPSILON = 1e-8  # added to norms, as in the official library
 
@@ -22,14 +19,24 @@ _EPSILON = 1e-8  # added to norms, as in the official library
 class GLiClassNetwork(nn.Module):
     """Encoder and head of a GLiClass checkpoint.
 
-    Parameter names are the official ones without their leading ``model.``. The encoder may run
-    in bf16 or fp16; the head computes in fp32, so that scores are not tied by rounding.
+    Parameters have the official names without the leading ``model.``. The encoder may run in bf16 or fp16. The head
+    computes in fp32, so that rounding does not tie scores.
+
+    Args:
+        config: The checked settings.
+
+    Raises:
+        ValueError: ``encoder_layer_id`` names a layer that the encoder does not have.
     """
 
     def __init__(self, config: GLiClassConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder_model = _build_encoder(config)
+        self.encoder_model = build_encoder(config)
+        layers, layer = self.encoder_model.config.num_hidden_layers, config.encoder_layer_id
+        if not -layers - 1 <= layer <= layers:  # hidden states of the embeddings and of each layer
+            raise ValueError(f"config.json has encoder_layer_id {layer}, expected {-layers - 1} to {layers}.")
+        self._hidden_layer = layer if layer >= -1 else layers + 1 + layer
         self.text_projector = Projector(config)
         self.classes_projector = Projector(config)
         self.scorer = SCORER_CLASSES[config.scorer_type](config)
@@ -49,24 +56,41 @@ class GLiClassNetwork(nn.Module):
             num_labels: The largest number of labels in any of the sequences.
 
         Returns:
-            (batch, num_labels) logits in fp32; where a sequence has fewer labels, the rest of its
-            row means nothing.
+            (batch, num_labels) logits in fp32. If a sequence has fewer labels, the rest of its row means nothing.
         """
         return self.score_tokens(self.encode(input_ids, attention_mask), input_ids, attention_mask, num_labels)
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token vectors (batch, length, hidden) in fp32 of padded sequences; arguments as those of ``forward``."""
+        """Run the encoder on padded sequences.
+
+        Args:
+            input_ids: (batch, length) token ids, padded on the right.
+            attention_mask: (batch, length), 1 for tokens and 0 for padding.
+
+        Returns:
+            (batch, length, hidden) token vectors in fp32.
+        """
         inputs: dict[str, Any] = {"input_ids": input_ids}
         if self.config.use_segment_embeddings:
             inputs = {"inputs_embeds": self._with_segments(input_ids)}
-        inner = self.config.encoder_layer_id != -1
-        output = self.encoder_model(**inputs, attention_mask=attention_mask, output_hidden_states=inner)
-        chosen: Tensor = output.hidden_states[self.config.encoder_layer_id] if inner else output.last_hidden_state
-        return chosen.float()
+        layer = self._hidden_layer
+        output = self.encoder_model(**inputs, attention_mask=attention_mask, output_hidden_states=layer != -1)
+        vectors: Tensor = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
+        return vectors.float()
 
     def score_tokens(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
-        """The head of ``forward``: logits (batch, num_labels) from what ``encode`` gave."""
-        with torch.autocast(input_ids.device.type, enabled=False):  # which training switches on
+        """Run the head.
+
+        Args:
+            tokens: (batch, length, hidden) token vectors, as ``encode`` returns them.
+            input_ids: (batch, length) token ids, padded on the right.
+            attention_mask: (batch, length), 1 for tokens and 0 for padding.
+            num_labels: The largest number of labels in any of the sequences.
+
+        Returns:
+            (batch, num_labels) logits in fp32.
+        """
+        with torch.autocast(input_ids.device.type, enabled=False):  # training switches it on
             return self._score(tokens, input_ids, attention_mask, num_labels)
 
     @property
@@ -75,15 +99,15 @@ class GLiClassNetwork(nn.Module):
         return can_pack(self.encoder_model)
 
     def score_packed(self, input_ids: Tensor, lengths: Sequence[int], num_labels: int) -> Tensor:
-        """The same as ``forward``, of sequences that follow one another without padding.
+        """Score sequences that follow one another without padding; logits equal those of ``forward``.
 
         Args:
             input_ids: (tokens) token ids of all sequences.
-            lengths: Tokens of each.
+            lengths: Tokens of each sequence.
             num_labels: The largest number of labels in any of the sequences.
 
         Returns:
-            (sequences, num_labels) logits in fp32, as those of ``forward``.
+            (sequences, num_labels) logits in fp32.
         """
         ids = pad_sequence(list(torch.split(input_ids, list(lengths))), batch_first=True)
         mask = torch.arange(ids.shape[1], device=ids.device) < torch.tensor(lengths, device=ids.device)[:, None]
@@ -91,17 +115,24 @@ class GLiClassNetwork(nn.Module):
         if self.config.use_segment_embeddings:
             inputs = {"inputs_embeds": self._with_segments(ids)[mask][None]}
         read = self._tokens_read(ids, mask, num_labels)
-        wanted = read[mask].nonzero()[:, 0]
-        found = encode_packed(self.encoder_model, inputs, lengths, self.config.encoder_layer_id, wanted)
-        tokens = found.new_zeros(*ids.shape, found.shape[-1], dtype=torch.float32)
-        tokens[read] = found.float()
-        return self._score(tokens, ids, mask.long(), num_labels)
+        rows = read[mask].nonzero()[:, 0]
+        vectors = encode_packed(self.encoder_model, inputs, lengths, self._hidden_layer, rows)
+        # The head sees each sequence without the tokens that it does not read: often two of hundreds remain.
+        counts = read.sum(1, keepdim=True)
+        order = (~read).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(counts.max())]
+        present = torch.arange(order.shape[1], device=ids.device) < counts
+        tokens = vectors.new_zeros(*order.shape, vectors.shape[-1], dtype=torch.float32)
+        tokens[present] = vectors.float()
+        return self._score(tokens, ids.gather(1, order), present.long(), num_labels)
 
     def _tokens_read(self, input_ids: Tensor, mask: Tensor, num_labels: int) -> Tensor:
-        """(batch, length), true where the head reads a token's vector; ``mask`` is true for tokens."""
+        """(batch, length), true for the tokens that the head needs; ``mask`` is true for tokens.
+
+        Without the others, the head finds the same labels and the same first token of the text.
+        """
         if self.config.pooling_strategy != "first" or self.config.use_lstm:
             return mask
-        read = self._label_members(input_ids, mask, num_labels).any(1)
+        read = self._label_members(input_ids, mask, num_labels).any(1) | (input_ids == self.config.class_token_index)
         first = self._text_start(input_ids) if self.config.extract_text_features else torch.zeros_like(input_ids[:, :1])
         return read.scatter(1, first, True) & mask
 
@@ -122,27 +153,38 @@ class GLiClassNetwork(nn.Module):
         return embeddings + segments
 
     def _segment_ids(self, input_ids: Tensor) -> Tensor:
-        """0 before the text token, 1 from it on; with examples everything is 2.
+        """(batch, length): 0 before the text token, 1 from it on; all 2 in a sequence with examples.
 
-        The last is a slip of the official library, kept because checkpoints were trained with it.
+        The 2 is a mistake of the official library. It stays because checkpoints were trained with it.
         """
         segments = self._from_text_token(input_ids).long()
         has_example = (input_ids == self.config.example_token_index).any(1, keepdim=True)
         return segments.masked_fill(has_example, 2)
 
     def _from_text_token(self, input_ids: Tensor) -> Tensor:
-        """(batch, length), true from the first text token on; everywhere if there is none."""
+        """(batch, length), true from the first text token on; all true in a sequence without one."""
         is_text = input_ids == self.config.text_token_index
         return (is_text.cumsum(1) > 0) | ~is_text.any(1, keepdim=True)
 
     def _text_start(self, input_ids: Tensor) -> Tensor:
-        """(batch, 1) indices of the first text tokens; 0 if there is none."""
+        """(batch, 1) index of the first text token; 0 in a sequence without one."""
         return (~self._from_text_token(input_ids)).sum(1, keepdim=True)
 
     def label_vectors(
         self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int
     ) -> tuple[Tensor, Tensor]:
-        """Vectors (batch, labels, hidden) of the labels, before they are projected, and which exist (batch, labels)."""
+        """Pool each label's tokens.
+
+        Args:
+            tokens: (batch, length, hidden) token vectors.
+            input_ids: (batch, length) token ids, padded on the right.
+            attention_mask: (batch, length), 1 for tokens and 0 for padding.
+            num_labels: The largest number of labels in any of the sequences.
+
+        Returns:
+            The labels' vectors (batch, labels, hidden) before projection, and a mask (batch, labels) that is true
+            where a sequence has that label.
+        """
         weights = self._label_members(input_ids, attention_mask.bool(), num_labels).to(tokens.dtype)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=1)
         counts = (input_ids == self.config.class_token_index).sum(1, keepdim=True)
@@ -152,7 +194,7 @@ class GLiClassNetwork(nn.Module):
         """(batch, labels, length), true for the tokens whose mean is the label's vector."""
         is_label = input_ids == self.config.class_token_index
         number = torch.arange(1, num_labels + 1, device=input_ids.device)[None, :, None]
-        member = is_label.cumsum(1).unsqueeze(1) == number  # the label's span
+        member = is_label.cumsum(1).unsqueeze(1) == number  # from a label token to the next
         if self.config.class_token_pooling == "average":
             member = member & mask.unsqueeze(1)
             if self.config.extract_text_features:
@@ -162,7 +204,7 @@ class GLiClassNetwork(nn.Module):
         else:
             member = member & is_label.unsqueeze(1)
             if not self.config.embed_class_token:
-                member = nn.functional.pad(member, (1, -1))  # the token behind the label token
+                member = nn.functional.pad(member, (1, -1))  # the token after the label token
         return member
 
     def _text_vectors(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,8 +212,8 @@ class GLiClassNetwork(nn.Module):
         text_mask = pool_mask = attention_mask
         if self.config.extract_text_features:
             inside = self._from_text_token(input_ids)
-            # Text tokens move to the front and zeros fill up to the sequence's own length. The
-            # official poolings count these zeros, so checkpoints were trained with them.
+            # Text tokens move to the front, and zeros fill the sequence up to its length. The official poolings count
+            # these zeros, so checkpoints were trained with them.
             tokens = tokens * (inside & attention_mask.bool()).unsqueeze(-1)
             places = torch.arange(tokens.shape[1], device=tokens.device)
             order = (places + self._text_start(input_ids)) % tokens.shape[1]
@@ -181,15 +223,3 @@ class GLiClassNetwork(nn.Module):
             tokens, pool_mask = self.lstm(tokens, text_mask), text_mask
         pooled = POOLERS[self.config.pooling_strategy](tokens, pool_mask.unsqueeze(-1).to(tokens.dtype))
         return pooled, text_mask
-
-
-def _build_encoder(config: GLiClassConfig) -> PreTrainedModel:
-    settings = dict(config.encoder_config)
-    encoder_config = CONFIG_MAPPING[settings.pop("model_type")](**settings)
-    # Named here, so that nothing in the checkpoint can choose (and download) another. Two encoders
-    # have an attention of their own and cannot take ours.
-    attention = "eager" if config.encoder_config["model_type"] in ("deberta-v2", "mpnet") else PACKED_ATTENTION
-    encoder: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
-        encoder_config, attn_implementation=attention, trust_remote_code=False, dtype=torch.float32
-    )
-    return encoder

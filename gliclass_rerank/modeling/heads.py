@@ -1,7 +1,7 @@
-"""What turns an encoder's token vectors into one logit per label: poolings, projectors, scorers.
+"""Poolings, projectors and scorers, which turn an encoder's token vectors into one logit per label.
 
-Module and parameter names are those of the official checkpoints. Unlike the official poolings,
-these know which positions are real, so padding never reaches a score.
+Modules and parameters have the names of the official checkpoints. Unlike the official poolings, these know which
+positions are padding, so padding never changes a score.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def _last(x: Tensor, mask: Tensor) -> Tensor:
     return x[torch.arange(len(x), device=x.device), last]
 
 
-# Each takes token vectors (batch, length, hidden) with the real ones in front, and their
-# mask (batch, length, 1) of ones and zeros; and gives (batch, hidden), "pass" excepted.
+# Each takes token vectors (batch, length, hidden), padded on the right, and their mask (batch, length, 1) of ones and
+# zeros. Each returns (batch, hidden); "pass" returns the token vectors.
 POOLERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "first": lambda x, mask: x[:, 0],
     "last": _last,
@@ -62,14 +62,14 @@ class Projector(nn.Module):
 
 
 class Lstm(nn.Module):
-    """A bidirectional LSTM over the text's token vectors."""
+    """Bidirectional LSTM over the text's token vectors."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(hidden_size, hidden_size // 2, bidirectional=True, batch_first=True)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Map (batch, length, hidden) to the same shape; masked positions come out as zeros."""
+        """Map (batch, length, hidden) to the same shape; masked positions become zeros."""
         lengths = mask.sum(1).cpu()
         packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         out, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])
@@ -87,7 +87,7 @@ def _relu_mlp(inputs: int) -> nn.Sequential:
 
 
 class Scorer(nn.Module):
-    """Base of the scorers; on its own it is the "simple" one, a dot product without weights."""
+    """The "simple" scorer, a dot product without weights; base class of the others."""
 
     def __init__(self, config: GLiClassConfig) -> None:
         super().__init__()
@@ -99,10 +99,10 @@ class Scorer(nn.Module):
             text: (batch, hidden), or (batch, length, hidden) for cross-attention.
             labels: (batch, labels, hidden).
             text_mask: (batch, length), true where a token belongs to the text.
-            label_mask: (batch, labels), true where there is a label.
+            label_mask: (batch, labels), true where the sequence has that label.
 
         Returns:
-            Logits (batch, labels); those of absent labels mean nothing.
+            Logits (batch, labels); logits of absent labels mean nothing.
         """
         return torch.einsum("bd,bcd->bc", text, labels)
 
@@ -120,7 +120,7 @@ class WeightedDotScorer(Scorer):
         )
 
     def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, label_mask: Tensor) -> Tensor:
-        """See ``Scorer.forward``."""
+        """Score labels against texts, as ``Scorer.forward``."""
         text_a, text_b = self.proj_text(text).unsqueeze(1).expand(-1, labels.shape[1], -1).chunk(2, dim=-1)
         label_a, label_b = self.proj_label(labels).chunk(2, dim=-1)
         logits: Tensor = self.out_mlp(torch.cat([text_a, label_a, text_b * label_b], dim=-1)).squeeze(-1)
@@ -128,14 +128,14 @@ class WeightedDotScorer(Scorer):
 
 
 class MlpScorer(Scorer):
-    """An MLP over text and label, side by side."""
+    """MLP over the concatenated text and label."""
 
     def __init__(self, config: GLiClassConfig) -> None:
         super().__init__(config)
         self.mlp = _relu_mlp(config.encoder_hidden_size * 2)
 
     def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, label_mask: Tensor) -> Tensor:
-        """See ``Scorer.forward``."""
+        """Score labels against texts, as ``Scorer.forward``."""
         logits: Tensor = self.mlp(torch.cat([text.unsqueeze(1).expand_as(labels), labels], dim=-1)).squeeze(-1)
         return logits
 
@@ -152,7 +152,7 @@ class HopfieldScorer(Scorer):
         self.mlp = _relu_mlp(hidden)
 
     def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, label_mask: Tensor) -> Tensor:
-        """See ``Scorer.forward``."""
+        """Score labels against texts, as ``Scorer.forward``."""
         text = text.unsqueeze(1)
         energy = 4.0 * self.q_proj(labels) @ self.k_proj(text).transpose(1, 2)  # 4 is the official beta
         weights = energy.masked_fill(~label_mask.unsqueeze(-1), float("-inf")).softmax(dim=1)
@@ -178,7 +178,7 @@ class CrossAttentionScorer(Scorer):
         )
 
     def forward(self, text: Tensor, labels: Tensor, text_mask: Tensor, label_mask: Tensor) -> Tensor:
-        """See ``Scorer.forward``."""
+        """Score labels against texts, as ``Scorer.forward``."""
         query = self._heads(self.q(self.q_norm(labels)))
         key = self._heads(self.k(self.kv_norm(text)))
         value = self._heads(self.v(text))  # the official scorer leaves the values unnormalised

@@ -1,7 +1,7 @@
 """ModernBERT over packed sequences.
 
-Warner et al., Smarter, Better, Faster, Longer (2024): rotary positions, and two of three layers
-see a window only. Queries and keys are rotated together, from where the projection left them.
+Warner et al., Smarter, Better, Faster, Longer (2024): rotary positions, and in two of three layers a token sees only
+its neighbours. Queries and keys are rotated together, where the projection wrote them.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from gliclass_rerank.modeling.attention import Encoder, Window, packed_attention
 
 
 def encode_modernbert(
-    encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int, wanted: Tensor
+    encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int, rows: Tensor
 ) -> Tensor:
     """Run ModernBERT on packed sequences.
 
     Args:
         encoder: A ModernBertModel.
-        inputs: See ``encode_packed``.
-        positions: (1, tokens) of each token in its sequence.
-        lengths: See ``encode_packed``.
-        layer: See ``encode_packed``.
-        wanted: See ``encode_packed``.
+        inputs: ``input_ids`` (1, tokens) or ``inputs_embeds`` (1, tokens, hidden).
+        positions: (1, tokens) place of each token in its sequence, from 0.
+        lengths: Tokens of each sequence.
+        layer: Index of the hidden states to return; -1 for the last.
+        rows: (rows) indices of the tokens whose vectors to return.
 
     Returns:
-        See ``encode_packed``.
+        (rows, hidden) token vectors.
     """
     hidden: Tensor = encoder.embeddings(**inputs)[0]
     kinds = {block.attention_type for block in encoder.layers}
     # The angles are computed in fp32; only their cosines and sines are rounded.
-    turns = {kind: encoder.rotary_emb(hidden.float(), positions, kind) for kind in kinds}
-    angles = {kind: _angles(cos, sin, hidden.dtype) for kind, (cos, sin) in turns.items()}
+    rotations = {kind: encoder.rotary_emb(hidden.float(), positions, kind) for kind in kinds}
+    angles = {kind: _angles(cos, sin, hidden.dtype) for kind, (cos, sin) in rotations.items()}
     reach = encoder.config.sliding_window  # to either side
     window = Window(lengths, reach, hidden) if reach + 1 < max(lengths) else None
     layers = list(encoder.layers)
-    run = layers if layer == -1 else layers[:layer]
-    for block in run:
+    blocks = layers if layer == -1 else layers[:layer]
+    for block in blocks:
         attention = block.attn
         projected = attention.Wqkv(block.attn_norm(hidden)).view(len(hidden), 3, -1, attention.head_dim)
         rotated = _rotate(projected[:, :2], *angles[block.attention_type])
@@ -50,15 +50,20 @@ def encode_modernbert(
         else:
             attended = packed_attention(query, key, value, lengths, scaling)
         attended = attended.reshape(len(hidden), -1)
-        if block is run[-1]:
-            hidden, attended = hidden[wanted], attended[wanted]
+        if block is blocks[-1]:
+            hidden, attended = hidden[rows], attended[rows]
         hidden = hidden + attention.Wo(attended)
         hidden = hidden + block.mlp(block.mlp_norm(hidden))
-    if not run:
-        hidden = hidden[wanted]
-    # As transformers has it, the last hidden states are the normalised ones.
-    last: Tensor = encoder.final_norm(hidden) if layer in (-1, len(layers)) else hidden
-    return last
+    if not blocks:
+        hidden = hidden[rows]
+    # In transformers the last hidden states are the normalised ones, and no others are.
+    vectors: Tensor = encoder.final_norm(hidden) if layer in (-1, len(layers)) else hidden
+    return vectors
+
+
+def can_pack_modernbert(encoder: Encoder) -> bool:
+    """Whether ``encode_modernbert`` can run an encoder: a token has to see at least the one beside it."""
+    return bool(encoder.config.sliding_window >= 1)
 
 
 def _angles(cos: Tensor, sin: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -69,5 +74,5 @@ def _angles(cos: Tensor, sin: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tenso
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair of features (i, i + size / 2) of (tokens, 2, heads, size) by its angle."""
+    """Rotate each pair of features (i, i + size / 2) of (tokens, 2, heads, size) by its angle."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
