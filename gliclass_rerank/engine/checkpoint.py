@@ -1,8 +1,8 @@
 """Find, check and load a checkpoint; save one.
 
-A checkpoint is untrusted data. Settings and tokenizer are read as text, weights as safetensors;
-no code of the checkpoint runs whatever its config says, and one that is not whole is refused by
-name of what is missing.
+A checkpoint is untrusted data. Settings and tokenizer are read as text, weights as safetensors, and no code of the
+checkpoint runs whatever its config says. Sizes are checked before memory is taken, and the error for an incomplete
+checkpoint names what is missing.
 """
 
 from __future__ import annotations
@@ -17,23 +17,42 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from transformers.models.auto import CONFIG_MAPPING
+from transformers import PreTrainedTokenizerBase
 
 from gliclass_rerank.data.atomic_write import atomic_write
+from gliclass_rerank.engine.tokenizer_files import check_vocabulary, load_tokenizer
+from gliclass_rerank.engine.untrusted import panics_as_errors, read_json
+from gliclass_rerank.engine.weights import (
+    MAX_PARAMETERS,
+    SHARDS,
+    WEIGHTS,
+    StoredTensor,
+    check_tensors,
+    read_headers,
+    read_tensors,
+)
 from gliclass_rerank.errors import CheckpointError
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt.builder import PromptBuilder
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
-WEIGHTS = "model.safetensors"
-_SHARDS = f"{WEIGHTS}.index.json"  # of a checkpoint whose weights lie in several files
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
-_LENGTH_LIMIT = 1024  # default max_length at most, as in the official pipeline
+_LENGTH_LIMIT = 1024  # the largest default of max_length, as in the official pipeline
+
+__all__ = [
+    "BUNDLED",
+    "WEIGHTS",
+    "Checkpoint",
+    "CheckpointError",
+    "check_unused",
+    "find_checkpoint",
+    "is_gliclass",
+    "load_checkpoint",
+    "save_checkpoint",
+]
 
 
 @dataclass(frozen=True)
@@ -41,12 +60,12 @@ class Checkpoint:
     """A checkpoint in memory.
 
     Attributes:
-        name: What was asked for, to be shown to people.
-        config: Its settings.
-        tokenizer: Its tokenizer as transformers loads it.
-        prompts: Builds its sequences.
-        network: Its weights, in fp32 on the CPU, in evaluation mode.
-        max_length: Tokens per sequence unless the user says otherwise.
+        name: The folder or hub name, for messages.
+        config: The settings.
+        tokenizer: The tokenizer as transformers loads it.
+        prompts: Builds the sequences.
+        network: The weights, in fp32 on the CPU, in evaluation mode.
+        max_length: The default number of tokens per sequence.
     """
 
     name: str
@@ -68,8 +87,8 @@ def load_checkpoint(
         token: Access token for the hub; None for the one stored by ``hf auth login``.
 
     Raises:
-        CheckpointError: Not found, incomplete, damaged or of an unsupported kind; the message
-            names what is wrong and the way out.
+        CheckpointError: The checkpoint is missing, incomplete, damaged, too large or of an unsupported kind; the
+            message names the cause and the way out.
 
     Example:
         >>> load_checkpoint().config.prompt_first
@@ -78,12 +97,17 @@ def load_checkpoint(
     name = "the bundled model" if model is None else os.fspath(model)
     folder = find_checkpoint(model, revision=revision, token=token)
     try:
-        config = GLiClassConfig.from_dict(_read_json(folder / "config.json"))
-        tokenizer = _load_tokenizer(folder, config)
-        prompts = PromptBuilder(tokenizer, prompt_first=config.prompt_first)
+        config = GLiClassConfig.from_dict(read_json(folder / "config.json"))
+        tokenizer = load_tokenizer(folder, config.encoder_config["model_type"])
+        check_vocabulary(tokenizer, config.vocab_size)
+        with panics_as_errors():
+            prompts = PromptBuilder(tokenizer, prompt_first=config.prompt_first)
         _check_indices(config, prompts)
         max_length = _default_length(config, tokenizer)
         network = _load_network(folder, config)
+        if model is not None:
+            with panics_as_errors():
+                _check_forward(network, prompts)
     except Exception as error:  # a hostile or broken file can make any of the libraries fail in any way
         raise CheckpointError(f"cannot load {name}: {error or type(error).__name__}") from error
     return Checkpoint(name, config, tokenizer, prompts, network, max_length)
@@ -101,8 +125,8 @@ def save_checkpoint(
     Args:
         network: The weights and settings.
         tokenizer: The tokenizer that the network was trained with.
-        folder: Where to; made if absent, files of the same names are replaced.
-        dtype: What floating-point weights are stored as.
+        folder: The folder to write to; made if absent, files of the same names are replaced.
+        dtype: The type that weights are stored in.
 
     Raises:
         FloatingPointError: A weight is not finite, or too large for the dtype.
@@ -127,39 +151,42 @@ def save_checkpoint(
         raise FloatingPointError(f"{broken[0]} holds values that are not finite as {dtype}: nothing was saved.")
     (folder / "config.json").write_text(json.dumps(network.config.to_dict(), indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
-    # Last and at once, so that a folder with weights is a whole checkpoint.
+    # Written last and atomically, so that a folder with weights is a complete checkpoint.
     with atomic_write(folder / WEIGHTS) as unfinished:
         save_file(state, unfinished, metadata={"format": "pt"})
 
 
 def check_unused(output: str | os.PathLike[str]) -> None:
-    """Check that a folder holds no model yet, before work that would replace it.
+    """Check that a folder holds no model, before work that would replace it.
 
     Args:
-        output: The folder, which need not be there.
+        output: The folder; it need not exist.
 
     Raises:
-        ValueError: It holds one.
+        ValueError: The folder holds a model.
 
     Example:
-        >>> check_unused("a folder to be made")
+        >>> check_unused("a folder that does not exist")
     """
-    if any((Path(output) / name).exists() for name in (WEIGHTS, _SHARDS)):
-        raise ValueError(f"output is {os.fspath(output)!r}, which holds a model already; choose another folder.")
+    if any((Path(output) / name).exists() for name in (WEIGHTS, SHARDS)):
+        raise ValueError(f"output is {os.fspath(output)!r}, which already holds a model. Choose another folder.")
 
 
 def find_checkpoint(
     model: str | os.PathLike[str] | None, *, revision: str | None = None, token: str | None = None
 ) -> Path:
-    """The folder of a checkpoint, GLiClass's or another, fetched from the hub if need be.
+    """Find the folder of any checkpoint, and download it from the hub if it is not in the cache.
 
     Args:
         model: A local folder or a hub name; None for the model inside this package.
-        revision: See ``load_checkpoint``.
-        token: See there.
+        revision: Branch, tag or commit on the hub.
+        token: Access token for the hub; None for the one stored by ``hf auth login``.
+
+    Returns:
+        The folder as an absolute path.
 
     Raises:
-        CheckpointError: Not found.
+        CheckpointError: Neither a folder nor the hub has it.
 
     Example:
         >>> find_checkpoint(BUNDLED) == find_checkpoint(None) == BUNDLED
@@ -172,9 +199,9 @@ def find_checkpoint(
     try:
         path = Path(name).expanduser()
         if name and path.is_dir():
-            return path
+            return path.resolve()
         local = path.is_absolute() or path.is_file() or name.startswith(".")
-    except (OSError, RuntimeError):  # longer than a path can be, or the home of nobody
+    except (OSError, RuntimeError):  # the path is too long, or ~name is the home of no user
         local = True
     if local:
         raise CheckpointError(f"there is no folder {name!r}. {way_out}")
@@ -189,13 +216,13 @@ def find_checkpoint(
 
 
 def is_gliclass(model: str | os.PathLike[str]) -> bool:
-    """Whether a checkpoint is GLiClass's, and not a bare encoder.
+    """Whether a checkpoint is a GLiClass model rather than a bare encoder.
 
     Args:
         model: A local folder or a hub name.
 
     Raises:
-        CheckpointError: Not found, or its config.json is missing or broken.
+        CheckpointError: The checkpoint or its config.json is missing, or config.json is broken.
 
     Example:
         >>> is_gliclass(BUNDLED)
@@ -203,8 +230,8 @@ def is_gliclass(model: str | os.PathLike[str]) -> bool:
     """
     folder = find_checkpoint(model)
     try:
-        return _read_json(folder / "config.json").get("model_type") == "GLiClass"
-    except (CheckpointError, ValueError) as error:
+        return read_json(folder / "config.json").get("model_type") == "GLiClass"
+    except CheckpointError as error:
         raise CheckpointError(f"cannot load {os.fspath(model)}: {error}") from error
 
 
@@ -212,99 +239,72 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"{path.name} is missing.")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path.name} holds no JSON object.")
-    return content
-
-
-def _load_tokenizer(folder: Path, config: GLiClassConfig) -> PreTrainedTokenizerBase:
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
-        raise CheckpointError("the folder holds no tokenizer (tokenizer.json).")
-    encoder = CONFIG_MAPPING[config.encoder_config["model_type"]]()
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, config=encoder, local_files_only=True, trust_remote_code=False
-    )
-    return tokenizer
-
-
 def _check_indices(config: GLiClassConfig, prompts: PromptBuilder) -> None:
-    found = {"class_token_index": prompts.label_id, "text_token_index": prompts.text_id}
-    for key, index in found.items():
+    control_ids = {"class_token_index": prompts.label_id, "text_token_index": prompts.text_id}
+    for key, index in control_ids.items():
         if getattr(config, key) != index:
             raise CheckpointError(f"config.json has {key} {getattr(config, key)}, but the tokenizer's id is {index}.")
-    if max(found.values()) >= config.vocab_size:
-        raise CheckpointError(f"vocab_size {config.vocab_size} does not reach the control tokens {found}.")
 
 
 def _load_network(folder: Path, config: GLiClassConfig) -> GLiClassNetwork:
-    with torch.device("meta"):  # names and shapes alone, before any memory is taken
+    stored = read_headers(folder)
+    with torch.device("meta"):  # only names and shapes: weights there take no memory
         skeleton = GLiClassNetwork(config)
     expected = skeleton.state_dict()
-    found = {name.removeprefix("model."): tensor for name, tensor in _read_tensors(folder).items()}
-    # Leftovers of old checkpoints, and a scale that nothing reads, do no harm.
-    found = {k: v for k, v in found.items() if k in expected or not k.endswith(("position_embeddings", "position_ids"))}
-    if not config.normalize_features:
-        found.setdefault("logit_scale", torch.tensor(config.logit_scale_init_value))
-    problems = {
-        "missing tensors": expected.keys() - found.keys(),
-        "unexpected tensors": found.keys() - expected.keys(),
-        "wrong shapes": {
-            f"{k} {tuple(found[k].shape)}, expected {tuple(v.shape)}"
-            for k, v in expected.items()
-            if k in found and found[k].shape != v.shape
-        },
-        "values that are not finite": {k for k, v in found.items() if not torch.isfinite(v).all()},
-    }
-    for problem, names in problems.items():
-        if names:
-            shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            raise CheckpointError(f"{problem}: {shown}.")
-    layers = getattr(skeleton.encoder_model.config, "num_hidden_layers", 0)
-    if not -1 <= config.encoder_layer_id <= layers:
-        raise CheckpointError(f"config.json has encoder_layer_id {config.encoder_layer_id}, expected -1 to {layers}.")
+    parameters = sum(tensor.numel() for tensor in expected.values())
+    if parameters > MAX_PARAMETERS:
+        raise CheckpointError(f"config.json describes {parameters:,} parameters, expected at most {MAX_PARAMETERS:,}.")
+    stored = _without_leftovers(stored, expected)
+    # Nothing reads the scale of a network that does not normalise its features.
+    absent = {} if config.normalize_features or "logit_scale" in stored else {"logit_scale": expected["logit_scale"]}
+    check_tensors(stored, {name: tensor for name, tensor in expected.items() if name not in absent})
     with _Unfilled():
         network = GLiClassNetwork(config)
-    # Copied, since what was read is the file itself: a model in memory must not change with its folder.
-    dtypes = {k: torch.float32 if v.is_floating_point() else v.dtype for k, v in expected.items()}
-    network.load_state_dict({k: v.to(dtypes[k], copy=True) for k, v in found.items()}, assign=True)
+    weights = dict(read_tensors(stored))
+    weights.update({name: torch.tensor(config.logit_scale_init_value, dtype=torch.float32) for name in absent})
+    network.load_state_dict(weights, assign=True)
     return network.eval()
 
 
-class _Unfilled(TorchFunctionMode):
-    """Weights made inside have no memory and draw no random numbers, which would take most of the time of loading.
+def _without_leftovers(stored: dict[str, StoredTensor], expected: dict[str, torch.Tensor]) -> dict[str, StoredTensor]:
+    """Leave out tensors of old checkpoints that no network reads."""
+    return {
+        name: tensor
+        for name, tensor in stored.items()
+        if name in expected or not name.endswith(("position_embeddings", "position_ids"))
+    }
 
-    Unlike on ``torch.device("meta")``, what a constructor computes (angles of positions) is there.
+
+def _check_forward(network: GLiClassNetwork, prompts: PromptBuilder) -> None:
+    """Score one prompt, so that what cannot score is refused now."""
+    [prompt] = prompts.build(["a question"], ["A short answer."], max_length=512)
+    ids = torch.tensor(prompt.ids)
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+        if network.can_pack:
+            logits = network.score_packed(ids, [len(ids)], prompt.num_labels)
+        else:
+            logits = network(ids[None], torch.ones_like(ids)[None], prompt.num_labels)
+    if not torch.isfinite(logits).all():
+        raise CheckpointError("the network gives a logit that is not finite.")
+
+
+class _Unfilled(TorchFunctionMode):
+    """Build modules without filling their weights: random numbers would take most of the time of loading.
+
+    Unlike with ``torch.device("meta")``, buffers that a constructor computes (angles of positions) get their values.
     """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> object:
         kwargs = dict(kwargs or {})
-        if func is torch.empty:  # which torch.nn makes weights with
+        if func is torch.empty:  # torch.nn makes weights with it
             kwargs["device"] = "meta"
         return func(*args, **kwargs)
 
 
-def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    index = folder / _SHARDS
-    names = sorted(set(_read_json(index)["weight_map"].values())) if index.is_file() else [WEIGHTS]
-    tensors: dict[str, torch.Tensor] = {}
-    for name in names:
-        if Path(name).name != name or not (folder / name).is_file():
-            raise CheckpointError(f"{name} is missing. Only safetensors weights are read, never pickled ones.")
-        try:
-            tensors.update(load_file(folder / name))
-        except SafetensorError as error:
-            raise CheckpointError(f"{name} is damaged: {error}.") from error
-    return tensors
-
-
 def _default_length(config: GLiClassConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    # A tokenizer without a limit of its own reports a number beyond any real one.
+    # A tokenizer without a limit reports a huge number.
     length = int(min(config.max_positions, tokenizer.model_max_length, _LENGTH_LIMIT))
     if length < 1:
         raise CheckpointError(f"the tokenizer's model_max_length {tokenizer.model_max_length} leaves no room for text.")

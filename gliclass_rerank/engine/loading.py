@@ -1,7 +1,8 @@
-"""One copy of each model in the process, however many rerankers look through it."""
+"""One copy of each model in the process, however many rerankers use it."""
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -19,54 +20,85 @@ from gliclass_rerank.validation import Dtype, check_count
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A checkpoint and what runs it; freed with the last reranker that holds it."""
+    """A checkpoint and its scorer; freed with the last reranker that holds it.
+
+    Attributes:
+        checkpoint: The checkpoint.
+        scorer: Runs its network.
+        model: The name that loads it again from any working directory: an absolute path, a hub name, or None for the
+            model inside this package.
+    """
 
     checkpoint: Checkpoint
     scorer: GLiClassScorer
+    model: str | None = None
 
     def choose_length(self, max_length: int | None) -> int:
-        """Tokens per sequence: those that were asked for, checked, or what suits the checkpoint.
+        """Check the number of tokens per sequence.
+
+        Args:
+            max_length: Tokens per sequence; None for the checkpoint's default.
 
         Raises:
-            TypeError: ``max_length`` is no int.
-            ValueError: It is not positive, or more than the encoder can tell apart.
+            TypeError: ``max_length`` is not an int.
+            ValueError: It is not positive, or the encoder has fewer positions.
         """
         check_count("max_length", max_length)
         chosen, positions = max_length or self.checkpoint.max_length, self.checkpoint.config.max_positions
         if self.checkpoint.config.has_absolute_positions and chosen > positions:
             raise ValueError(
-                f"max_length is {chosen}, but {self.checkpoint.name} can tell only {positions} tokens apart."
+                f"max_length is {chosen}, but {self.checkpoint.name} has positions for only {positions} tokens. "
+                f"Choose at most {positions}."
             )
         return chosen
 
 
+_logger = logging.getLogger("gliclass_rerank")
 _models: weakref.WeakValueDictionary[tuple[Any, ...], LoadedModel] = weakref.WeakValueDictionary()
 _loading = threading.Lock()
+_forked = False
 
 
-def _renew_lock() -> None:
-    global _loading
-    _loading = threading.Lock()
+def _after_fork() -> None:
+    global _loading, _forked
+    _loading = threading.Lock()  # a thread of the parent may have held the old one
+    _forked = True
 
 
-os.register_at_fork(after_in_child=_renew_lock)  # a thread of the parent may have held it
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _use_one_thread_after_fork() -> None:
+    """Make torch compute with one thread in a forked process.
+
+    The parent's OpenMP threads are not in it, and a computation with several threads would wait for them forever.
+    """
+    if _forked and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
+        _logger.warning(
+            "this process was forked from one that had loaded a model, so torch computes with one thread in it. "
+            "For more threads, start processes with multiprocessing's 'spawn' method or load the first model in them."
+        )
 
 
 def load_model(
     model: str | None, *, revision: str | None, token: str | None, device: str | None, dtype: Dtype
 ) -> LoadedModel:
-    """Load a model, or take the one that is in memory for the same checkpoint, revision, device and dtype.
+    """Load a model, or return the one in memory for the same checkpoint, revision, device and dtype.
+
+    In a forked process torch computes with one thread from then on.
 
     Args:
         model: A local folder or a hub name; None for the model inside this package.
         revision: Branch, tag or commit on the hub.
         token: Access token for the hub.
-        device: See ``GLiClassScorer``.
-        dtype: See ``GLiClassScorer``.
+        device: "cpu", "cuda", "cuda:1", "mps"; None for the first of CUDA, MPS and CPU.
+        dtype: Precision of the encoder; "auto" for bf16 where the hardware runs it fast, else fp32.
 
     Raises:
-        CheckpointError: See ``load_checkpoint``.
-        ValueError: See ``GLiClassScorer``.
+        CheckpointError: The checkpoint is missing, incomplete, damaged or unsupported.
+        ValueError: The device is unknown or absent, or the dtype unknown.
 
     Example:
         >>> options = {"revision": None, "token": None, "device": "cpu", "dtype": "float32"}
@@ -74,29 +106,41 @@ def load_model(
         >>> first is second
         True
     """
+    _use_one_thread_after_fork()
+    model = _resolve(model)
     chosen = choose_device(device)
-    # The process: a forked one must not be given its parent's.
-    key = (_identity(model), revision, chosen, choose_dtype(dtype, chosen), os.getpid())
-    loaded = _models.get(key)  # what is in memory need not wait for another model's download
+    # The process is part of the key: a forked one must not get its parent's model.
+    key = (_fingerprint(model), revision, chosen, choose_dtype(dtype, chosen), os.getpid())
+    loaded = _models.get(key)  # a model in memory need not wait for another one's download
     if loaded is not None:
         return loaded
-    with _loading:  # one at a time, so that two threads that ask at the same moment get the same
+    with _loading:  # one at a time, so that two threads that load it at the same moment share it
         loaded = _models.get(key)
         if loaded is None:
             with own_torch_settings(chosen), torch.inference_mode(False):  # weights are ordinary tensors
                 checkpoint = load_checkpoint(model, revision=revision, token=token)
-                loaded = LoadedModel(checkpoint, GLiClassScorer(checkpoint.network, device=device, dtype=dtype))
+                scorer = GLiClassScorer(checkpoint.network, device=device, dtype=dtype)
+                loaded = LoadedModel(checkpoint, scorer, model)
             _models[key] = loaded
     return loaded
 
 
-def _identity(model: str | None) -> object:
-    """What tells one checkpoint from another: a folder is another one when its files have changed."""
+def _resolve(model: str | None) -> str | None:
+    """An absolute path for a folder, so that a later chdir or a pickle does not lose it; else the hub name."""
+    try:
+        folder = None if model is None else Path(model).expanduser()
+        return str(folder.resolve()) if folder is not None and model and folder.is_dir() else model
+    except (OSError, RuntimeError, ValueError):  # not a path; loading says why
+        return model
+
+
+def _fingerprint(model: str | None) -> object:
+    """A value that differs between checkpoints, and changes with the files of a folder."""
     if model is None:
         return None
     try:
-        folder = Path(model).expanduser().resolve()
+        folder = Path(model)
         files = sorted((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in folder.iterdir())
-    except (OSError, RuntimeError, ValueError):  # no folder: a name on the hub, or an error when it is loaded
+    except (OSError, ValueError):  # a hub name, or an error when it is loaded
         return model
     return folder, tuple(files)

@@ -103,7 +103,7 @@ class GLiClassConfig:
         for key in ("is_decoder", "add_cross_attention"):
             if encoder.get(key):
                 raise ValueError(
-                    f"config.json sets encoder_config.{key}, which is not supported: each token must see the whole text."
+                    f"config.json sets encoder_config.{key}, which is not supported: a token must see all others."
                 )
         vocab = raw.get("vocab_size") or encoder.get("vocab_size")
         if not _is_int(vocab):

@@ -108,9 +108,7 @@ class GLiClassRanker:
         check_choice("fusion", fusion, get_args(Fusion))
         for name, value, expected in (("device", device, ComponentDevice), ("token", token, Secret)):
             if value is not None and not isinstance(value, expected):
-                raise TypeError(
-                    f"{name} is of type {type(value).__name__}; expected a {expected.__name__}, or None."
-                )
+                raise TypeError(f"{name} is of type {type(value).__name__}; expected a {expected.__name__}, or None.")
         self._reranker = LazyReranker(
             model,
             device=None if device is None else device.to_torch_str(),
