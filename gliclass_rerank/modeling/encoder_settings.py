@@ -95,7 +95,10 @@ def select_settings(encoder_config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_range(low: float, high: float, types: tuple[type, ...]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, types) and not isinstance(value, bool) and low <= value <= high
+    def is_in_range(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+        return isinstance(value, types) and not isinstance(value, bool) and bool(low <= value <= high)
+
+    return is_in_range
 
 
 def _are_position_types(value: object) -> bool:
