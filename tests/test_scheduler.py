@@ -170,7 +170,7 @@ def test_a_client_that_fills_the_queue_does_not_lock_others_out() -> None:
 
 
 def test_a_job_that_cannot_be_finished_in_time_is_refused_at_once() -> None:
-    scheduler = Scheduler(max_waiting=1000)
+    scheduler = Scheduler(max_waiting=1000, piece_seconds=0)
     gate = Gate()
     gate.opened.set()
 
@@ -178,7 +178,7 @@ def test_a_job_that_cannot_be_finished_in_time_is_refused_at_once() -> None:
         await scheduler.run(gate, [Item("a", cost=1e-9)])  # so each unit of cost is expected to take very long
         gate.opened.clear()
         gate.entered.clear()
-        first = asyncio.create_task(scheduler.run(gate, items("a", "b"), seconds=1))  # nothing else waits
+        first = asyncio.create_task(scheduler.run(gate, items("a", "b"), seconds=1))  # accepted: nothing else waits
         await asyncio.to_thread(gate.entered.wait, 30)
         with pytest.raises(OverloadedError) as refusal:
             await scheduler.run(gate, items("c"), seconds=1)

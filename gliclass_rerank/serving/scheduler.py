@@ -20,6 +20,7 @@ from typing import Any
 Score = Callable[[list[Any]], Sequence[Any]]  # items in, one result per item out
 
 _PIECE_SECONDS = 0.05  # how long one job may keep all others waiting
+_PIECES_TO_KNOW = 20  # after which the speed of a function is known
 _SAFETY = 0.8  # a job is accepted if it is expected to need at most this share of its time
 
 
@@ -114,6 +115,8 @@ class Scheduler:
         self._max_waiting, self._piece_seconds = max_waiting, piece_seconds
         self._clients: dict[Hashable, _Client] = {}
         self._seconds_per_cost: dict[Score, float] = {}
+        self._fastest: dict[Score, float] = {}  # seconds per cost, at best
+        self._measured: dict[Score, float] = defaultdict(float)  # seconds
         self._is_closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
@@ -219,8 +222,13 @@ class Scheduler:
             raise OverloadedError(f"{needed:.0f} s of work beside {sum(delays):.0f} s that wait.", max(1.0, late))
 
     def _seconds_left(self, job: _Job) -> float:
-        """How long a job's pending items are expected to take; 0 if nothing like them was measured yet."""
-        return job.pending_cost * (job.seconds_per_cost or self._seconds_per_cost.get(job.score, 0.0))
+        """How long a job's pending items take at the best speed so far; 0 before that is known.
+
+        A model's first passes are slow, and so are tiny ones for their cost, so it takes some pieces to know.
+        """
+        if self._measured[job.score] < _PIECES_TO_KNOW * self._piece_seconds:
+            return 0.0
+        return job.pending_cost * self._fastest.get(job.score, 0.0)
 
     def _count_waiting(self) -> int:
         return sum(client.waiting for client in self._clients.values())
@@ -325,6 +333,8 @@ class Scheduler:
                 if name in self._clients:
                     self._clients[name].used += used
             score = piece[0][0].score
+            self._measured[score] += seconds
+            self._fastest[score] = min(pace, self._fastest.get(score, pace))
             self._seconds_per_cost[score] = _blend(self._seconds_per_cost.get(score), pace)
 
 
