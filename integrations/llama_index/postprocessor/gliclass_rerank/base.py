@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Self
 
 from llama_index.core.bridge.pydantic import (
     ConfigDict,
@@ -151,14 +152,14 @@ class GLiClassRerank(BaseNodePostprocessor):
         super().__init__(**options)
         self._reranker = reranker
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _refuse_unknown_options(cls, options: Any) -> Any:  # noqa: ANN401
-        # As a ValueError, so that pydantic goes on to the other types of a field that is a union.
+    def _refuse_unknown_options(cls, options: Any, validate: Callable[[Any], Self]) -> Self:  # noqa: ANN401
+        # A ValueError, unlike the constructor's TypeError, lets pydantic go on to the other types of a union.
         unknown = set(options) - set(cls.model_fields) if isinstance(options, dict) else set()
         if unknown:
-            raise ValueError(f"{', '.join(sorted(unknown))}: no such option of {cls.__name__}.")
-        return options
+            raise ValueError(f"{', '.join(sorted(map(str, unknown)))}: {cls.__name__} has no such option.")
+        return validate(options)
 
     @field_validator("*", mode="before")
     @classmethod
