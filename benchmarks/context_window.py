@@ -1,11 +1,11 @@
-"""Filtering a context window: how many tokens are kept, and how many questions keep their answer.
+"""Measures filtering for a context window: the tokens it leaves, and the questions whose answer it leaves.
 
     python -m benchmarks.context_window COLLECTION... [--queries 100]
 
-Each question's first 20 candidates are filled into budgets of a fraction of their tokens, in the
-first stage's order and reranked, and cut by thresholds instead. A question counts as answerable
-when a relevant passage is among the candidates, and keeps its answer when one is among what is
-kept. Prints a table and writes results/context_window.json.
+Each question has 20 candidates. A filter fills a budget (a fraction of their tokens) in the first stage's
+order or in the reranked one, or applies a threshold. A question counts if a relevant passage is among its
+candidates, and keeps its answer if the filter leaves a relevant passage. The script prints a table and
+writes results/context_window.json.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ BUDGETS = (0.1, 0.2, 0.4)
 THRESHOLDS = (0.3, 0.5, 0.7)
 
 
-def keep_by_rule(hits: list[RankedPassage], first_stage: list[RankedPassage]) -> dict[str, list[RankedPassage]]:
-    """What each way of filtering keeps of one question's candidates."""
+def filter_by_rules(hits: list[RankedPassage], first_stage: list[RankedPassage]) -> dict[str, list[RankedPassage]]:
+    """The passages that each filter leaves of one question's candidates."""
     total = sum(estimate_tokens(hit.text) for hit in first_stage)
-    kept = {}
+    chosen = {}
     for budget in BUDGETS:
         for name, ordered in (("first stage", first_stage), ("reranked", hits)):
-            kept[f"{name}, {budget:.0%} of the tokens"] = fill_context(ordered, max(1, int(total * budget)))
+            chosen[f"{name}, {budget:.0%} of the tokens"] = fill_context(ordered, max(1, int(total * budget)))
     for threshold in THRESHOLDS:
-        kept[f"reranked, score >= {threshold}"] = fill_context(hits, max(1, total), threshold=threshold)
-    return kept
+        chosen[f"reranked, score >= {threshold}"] = fill_context(hits, max(1, total), threshold=threshold)
+    return chosen
 
 
 def measure(collections: Sequence[Collection], reranker: GLiClassReranker) -> list[dict[str, Any]]:
-    """Shares of tokens and answers kept, over the answerable questions of all collections."""
+    """The share of tokens and of answers that each filter leaves, over the questions of all collections."""
     tokens: dict[str, list[float]] = {}
     answers: dict[str, list[bool]] = {}
     for collection in collections:
@@ -51,9 +51,9 @@ def measure(collections: Sequence[Collection], reranker: GLiClassReranker) -> li
             passages = [collection.passages[i] for i in ids]
             first_stage = [RankedPassage(i, 1.0, passage, False) for i, passage in enumerate(passages)]
             total = sum(map(estimate_tokens, passages))
-            for rule, kept in keep_by_rule(reranker.rank(text, passages), first_stage).items():
-                tokens.setdefault(rule, []).append(sum(estimate_tokens(hit.text) for hit in kept) / total)
-                answers.setdefault(rule, []).append(any(hit.text in relevant for hit in kept))
+            for rule, chosen in filter_by_rules(reranker.rank(text, passages), first_stage).items():
+                tokens.setdefault(rule, []).append(sum(estimate_tokens(hit.text) for hit in chosen) / total)
+                answers.setdefault(rule, []).append(any(hit.text in relevant for hit in chosen))
     return [
         {
             "rule": rule,
@@ -86,7 +86,7 @@ def main() -> None:
     """Measure, print a table and write results/context_window.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collections", type=Path, nargs="+")
-    parser.add_argument("--queries", type=int, help="how many of each, drawn at random; all without it")
+    parser.add_argument("--queries", type=int, help="questions per collection, drawn at random (default: all)")
     options = parser.parse_args()
     reranker = GLiClassReranker.from_pretrained()
     rows = measure([read_collection(folder, queries=options.queries) for folder in options.collections], reranker)

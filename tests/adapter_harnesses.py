@@ -1,7 +1,8 @@
-"""One way to speak to the adapters of all frameworks, so that one suite can hold them to the same promises."""
+"""One interface to the adapters of all frameworks, so that one suite can test them all."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Item:
-    """A retrieved passage as a test sees it; ``score`` is the retriever's on the way in, ours on the way out."""
+    """A document of any framework; ``score`` is the retriever's before reranking and the reranker's after."""
 
     text: str | None
     id: str
@@ -18,13 +19,16 @@ class Item:
 
 
 class LangChain:
-    name, top, extra, module = "langchain", "top_n", "langchain", "langchain_gliclass_rerank"
+    name, top, package, module = "langchain", "top_n", "langchain-core", "langchain_gliclass_rerank"
     framework = "langchain_core"
 
     def make(self, **options: Any) -> Any:
         from langchain_gliclass_rerank import GLiClassRerank
 
         return GLiClassRerank(**options)
+
+    def changed_copies(self, adapter: Any, options: dict[str, Any]) -> list[Any]:
+        return [adapter.model_copy(update=options), adapter.model_copy(update=options, deep=True)]
 
     def wrap(self, items: Sequence[Item]) -> list[Any]:
         from langchain_core.documents import Document
@@ -37,19 +41,22 @@ class LangChain:
     async def arun(self, adapter: Any, query: str, wrapped: list[Any]) -> list[Any]:
         return list(await adapter.acompress_documents(wrapped, query))
 
-    def unwrap(self, found: Any) -> Item:
-        metadata = dict(found.metadata)
-        return Item(found.page_content, found.id, metadata.pop("relevance_score"), metadata)
+    def unwrap(self, result: Any) -> Item:
+        metadata = dict(result.metadata)
+        return Item(result.page_content, result.id, metadata.pop("relevance_score"), metadata)
 
 
 class LlamaIndex:
-    name, top, extra, module = "llama-index", "top_n", "llama-index", "llama_index.postprocessor.gliclass_rerank"
-    framework = "llama_index.core"
+    name, top, package = "llama-index", "top_n", "llama-index-core"
+    module, framework = "llama_index.postprocessor.gliclass_rerank", "llama_index.core"
 
     def make(self, **options: Any) -> Any:
         from llama_index.postprocessor.gliclass_rerank import GLiClassRerank
 
         return GLiClassRerank(**options)
+
+    def changed_copies(self, adapter: Any, options: dict[str, Any]) -> list[Any]:
+        return [adapter.model_copy(update=options), adapter.model_copy(update=options, deep=True)]
 
     def wrap(self, items: Sequence[Item]) -> list[Any]:
         from llama_index.core.schema import NodeWithScore, TextNode
@@ -75,12 +82,12 @@ class LlamaIndex:
     async def arun(self, adapter: Any, query: str, wrapped: list[Any]) -> list[Any]:
         return list(await adapter.apostprocess_nodes(wrapped, query_str=query))
 
-    def unwrap(self, found: Any) -> Item:
-        return Item(found.node.text, found.node.node_id, found.score, dict(found.node.metadata))
+    def unwrap(self, result: Any) -> Item:
+        return Item(result.node.text, result.node.node_id, result.score, dict(result.node.metadata))
 
 
 class Haystack:
-    name, top, extra = "haystack", "top_k", "haystack"
+    name, top, package = "haystack", "top_k", "haystack-ai"
     module, framework = "haystack_integrations.components.rankers.gliclass_rerank", "haystack"
 
     def make(self, **options: Any) -> Any:
@@ -90,6 +97,13 @@ class Haystack:
         if isinstance(options.get("device"), str):
             options["device"] = ComponentDevice.from_str(options["device"])
         return GLiClassRanker(**options)
+
+    def changed_copies(self, adapter: Any, options: dict[str, Any]) -> list[Any]:
+        copies = [copy.copy(adapter), copy.deepcopy(adapter)]
+        for copied in copies:
+            for name, value in options.items():
+                setattr(copied, name, value)
+        return copies
 
     def wrap(self, items: Sequence[Item]) -> list[Any]:
         from haystack import Document
@@ -104,8 +118,8 @@ class Haystack:
     async def arun(self, adapter: Any, query: str, wrapped: list[Any]) -> list[Any]:
         return list((await adapter.run_async(query=query, documents=wrapped))["documents"])
 
-    def unwrap(self, found: Any) -> Item:
-        return Item(found.content, found.id, found.score, dict(found.meta))
+    def unwrap(self, result: Any) -> Item:
+        return Item(result.content, result.id, result.score, dict(result.meta))
 
 
 HARNESSES = (LangChain(), LlamaIndex(), Haystack())

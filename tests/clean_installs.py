@@ -1,8 +1,8 @@
-"""The wheel in clean environments: with no framework, with each one alone, and beside others of their namespaces.
+"""Installs the wheel into clean environments: without frameworks, with each one, and with neighbours of its namespaces.
 
     python tests/clean_installs.py
 
-No test of pytest's, since it installs packages. Our own dependencies stay out: importing needs none.
+It is not a pytest test because it installs packages. Our dependencies are left out: importing needs none of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ADAPTERS = {
     "haystack": "haystack_integrations.components.rankers.gliclass_rerank",
 }
 FRAMEWORKS = {"langchain": "langchain-core", "llama-index": "llama-index-core", "haystack": "haystack-ai"}
-# Other packages that live in the same namespaces, and what they bring.
+# Other packages in the same namespaces, and the modules that they bring.
 NEIGHBOURS = {
     "llama-index-postprocessor-jinaai-rerank": "llama_index.postprocessor.jinaai_rerank",
     "jina-haystack": "haystack_integrations.components.rankers.jina",
@@ -44,7 +44,7 @@ def run(*command: str | Path) -> str:
 
 
 class Environment:
-    """A virtual environment of its own."""
+    """A new virtual environment."""
 
     def __init__(self, folder: Path) -> None:
         venv.create(folder, with_pip=True)
@@ -64,10 +64,10 @@ class Environment:
         return run(self.python, "-c", TRY, module)
 
 
-def expect(found: str, wanted: str, what: str) -> None:
-    if wanted not in found:
-        sys.exit(f"{what}: expected {wanted!r}, got {found!r}")
-    print(f"ok  {what}: {wanted}", flush=True)
+def expect(output: str, expected: str, case: str) -> None:
+    if expected not in output:
+        sys.exit(f"{case}: expected {expected!r}, got {output!r}")
+    print(f"ok  {case}: {expected}", flush=True)
 
 
 def main() -> None:
@@ -81,8 +81,8 @@ def main() -> None:
             environment.install_alone(wheel)
             expect(environment.imports("gliclass_rerank"), "imported", f"with {alone}: gliclass_rerank")
             for name, module in ADAPTERS.items():
-                wanted = "imported" if name == alone else f"pip install 'gliclass-rerank[{name}]'"
-                expect(environment.imports(module), wanted, f"with {alone}: {module}")
+                expected = "imported" if name == alone else f"Run: pip install {FRAMEWORKS[name]}"
+                expect(environment.imports(module), expected, f"with {alone}: {module}")
         together = Environment(Path(folder, "together"))
         together.install(*FRAMEWORKS.values())
         together.install_alone(wheel, *NEIGHBOURS)
@@ -90,8 +90,8 @@ def main() -> None:
             expect(together.imports(module), "imported", f"all together: {module}")
         together.pip("uninstall", "--yes", "gliclass-rerank")
         for module in NEIGHBOURS.values():
-            expect(together.imports(module), "imported", f"after our removal: {module}")
-        expect(together.imports(ADAPTERS["haystack"]), "No module named", "after our removal: the adapter")
+            expect(together.imports(module), "imported", f"after removing ours: {module}")
+        expect(together.imports(ADAPTERS["haystack"]), "No module named", "after removing ours: the adapter")
     print("all passed")
 
 

@@ -1,16 +1,20 @@
-"""What every adapter promises, stated once and held for all three frameworks."""
+"""The promises of every adapter, stated once and tested for all three frameworks."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import importlib
 import json
 import pickle
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,8 @@ from hypothesis import strategies as st
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.adapter import LazyReranker
+from gliclass_rerank.engine.loading import LoadedModel
+from gliclass_rerank.optional import install_command
 from tests.adapter_harnesses import HARNESSES, Item
 from tests.written_corpus import QUESTIONS, TEXTS
 
@@ -44,8 +50,8 @@ def rank(harness: Any) -> Any:
     """Ranks items by an adapter with some options, and gives items back."""
 
     def run(items: list[Item], query: str = QUERY, **options: Any) -> list[Item]:
-        found = harness.run(harness.make(**FP32, **options), query, harness.wrap(items))
-        return [harness.unwrap(f) for f in found]
+        results = harness.run(harness.make(**FP32, **options), query, harness.wrap(items))
+        return [harness.unwrap(result) for result in results]
 
     return run
 
@@ -61,12 +67,12 @@ def test_order_and_scores_are_those_of_rank_on_the_written_corpus(
 
 
 def test_ids_text_and_metadata_survive_and_scores_are_floats(rank: Any) -> None:
-    found = rank(ITEMS)
-    assert {(i.id, i.text, i.metadata["source"]) for i in found} == {
+    results = rank(ITEMS)
+    assert {(i.id, i.text, i.metadata["source"]) for i in results} == {
         (i.id, i.text, i.metadata["source"]) for i in ITEMS if i.metadata
     }
-    assert found[0].id == "b"
-    assert all(type(item.score) is float and 0 <= item.score <= 1 for item in found)
+    assert results[0].id == "b"
+    assert all(type(item.score) is float and 0 <= item.score <= 1 for item in results)
 
 
 def test_the_input_is_not_mutated(harness: Any) -> None:
@@ -83,19 +89,19 @@ def test_a_stale_score_is_replaced(harness: Any) -> None:
 
 
 def test_equal_texts_tie_and_keep_their_order(rank: Any) -> None:
-    found = rank([Item("same", name) for name in "xyz"])
-    assert [item.id for item in found] == ["x", "y", "z"]
-    assert len({item.score for item in found}) == 1
+    results = rank([Item("same", name) for name in "xyz"])
+    assert [item.id for item in results] == ["x", "y", "z"]
+    assert len({item.score for item in results}) == 1
 
 
 def test_nothing_in_nothing_out_and_no_model_is_loaded_for_it(harness: Any) -> None:
     assert harness.run(harness.make(model="no/such/model"), QUERY, []) == []
 
 
-def test_empty_and_missing_texts_are_ranked_alike(rank: Any) -> None:
-    found = rank([ITEMS[1], Item("", "empty"), Item(None, "none")])
-    scores = {item.id: item.score for item in found}
-    assert set(scores) == {"b", "empty", "none"} and scores["empty"] == scores["none"]
+def test_texts_with_nothing_to_read_come_last_with_score_0(rank: Any) -> None:
+    results = rank([Item("", "empty"), Item(None, "none"), ITEMS[1]])
+    assert [item.id for item in results] == ["b", "empty", "none"]
+    assert [item.score for item in results[1:]] == [0.0, 0.0]
 
 
 def test_threshold_keeps_what_reaches_it(rank: Any) -> None:
@@ -144,6 +150,9 @@ def test_an_empty_query_is_refused(harness: Any, query: str, items: list[Item]) 
         ({"max_length": 0}, ValueError, "max_length is 0"),
         ({"dtype": "float64"}, ValueError, "dtype"),
         ({"long_passages": "cut"}, ValueError, "long_passages"),
+        ({"long_queries": "cut"}, ValueError, "long_queries"),
+        ({"token_budget": 0}, ValueError, "token_budget is 0"),
+        ({"token_budget": True}, TypeError, "token_budget is True"),
         ({"fusion": "best"}, ValueError, "fusion"),
         ({"facets": [" "]}, ValueError, r"facets\[0\] is ' '"),
         ({"facets": {"is new": 2}}, ValueError, r"facets\['is new'\] is 2"),
@@ -177,17 +186,17 @@ def test_any_text_is_ranked_and_comes_back_as_it_was(each: Any, texts: list[str]
     texts = [text.encode("utf-8", "replace").decode() for text in texts]
     items = [Item(text, str(i)) for i, text in enumerate(texts)]
     adapter = each.make(**FP32, **{each.top: 10})
-    found = [each.unwrap(f) for f in each.run(adapter, QUERY, each.wrap(items))]
-    assert sorted((item.id, item.text) for item in found) == sorted((item.id, item.text) for item in items)
+    results = [each.unwrap(result) for result in each.run(adapter, QUERY, each.wrap(items))]
+    assert sorted((item.id, item.text) for item in results) == sorted((item.id, item.text) for item in items)
 
 
 def test_threads_get_what_one_alone_gets(harness: Any) -> None:
     adapter = harness.make(**FP32)
-    alone = [harness.unwrap(f) for f in harness.run(adapter, QUERY, harness.wrap(ITEMS))]
+    alone = [harness.unwrap(result) for result in harness.run(adapter, QUERY, harness.wrap(ITEMS))]
     results: list[Any] = []
 
     def work() -> None:
-        results.append([harness.unwrap(f) for f in harness.run(adapter, QUERY, harness.wrap(ITEMS))])
+        results.append([harness.unwrap(result) for result in harness.run(adapter, QUERY, harness.wrap(ITEMS))])
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -197,29 +206,35 @@ def test_threads_get_what_one_alone_gets(harness: Any) -> None:
     assert results == [alone] * 8
 
 
+class Gate(list[Any]):
+    """Documents that nobody can read before the gate is open."""
+
+    def __init__(self, documents: list[Any], opened: threading.Event) -> None:
+        super().__init__(documents)
+        self.opened = opened
+
+    def __iter__(self) -> Any:
+        assert self.opened.wait(timeout=60), "the event loop is blocked"
+        return super().__iter__()
+
+
 def test_async_gives_the_same_and_does_not_block_the_loop(harness: Any) -> None:
-    adapter = harness.make(**FP32)
-    many = [Item(f"passage {i} " * 40, str(i)) for i in range(40)]
+    adapter, opened = harness.make(**FP32), threading.Event()
 
-    async def run() -> tuple[list[Any], int]:
-        task = asyncio.ensure_future(harness.arun(adapter, QUERY, harness.wrap(many)))
-        turns = 0
-        while not task.done():
-            turns += 1
-            await asyncio.sleep(0)
-        return await task, turns
+    async def run() -> list[Any]:
+        task = asyncio.ensure_future(harness.arun(adapter, QUERY, Gate(harness.wrap(ITEMS), opened)))
+        await asyncio.sleep(0)  # the task starts; a blocked loop would never open the gate
+        opened.set()
+        return list(await task)
 
-    found, turns = asyncio.run(run())
-    assert turns > 50  # a blocked loop would turn once or twice
-    assert [harness.unwrap(f) for f in found] == [
-        harness.unwrap(f) for f in harness.run(adapter, QUERY, harness.wrap(many))
-    ]
+    results = [harness.unwrap(result) for result in asyncio.run(run())]
+    assert results == [harness.unwrap(result) for result in harness.run(adapter, QUERY, harness.wrap(ITEMS))]
 
 
 def test_a_ready_reranker_can_be_given(harness: Any, bundled: GLiClassReranker) -> None:
-    found = harness.run(harness.make(model=bundled), QUERY, harness.wrap(ITEMS))
+    results = harness.run(harness.make(model=bundled), QUERY, harness.wrap(ITEMS))
     scores = sorted(bundled.score(QUERY, [item.text or "" for item in ITEMS]), reverse=True)
-    assert [harness.unwrap(f).score for f in found] == scores
+    assert [harness.unwrap(result).score for result in results] == scores
     with pytest.raises(ValueError, match="ready GLiClassReranker"):
         harness.make(model=bundled, max_length=64)
 
@@ -229,12 +244,115 @@ def test_max_length_reaches_the_model(rank: Any) -> None:
     assert {item.id: item.score for item in rank(long)} != {item.id: item.score for item in rank(long, max_length=40)}
 
 
+LONG = "The council met on Monday and spoke about the price of coal. " * 40
+
+
+def changed_options(top: str) -> list[dict[str, Any]]:
+    return [
+        {"max_length": 64},
+        {"long_passages": "windows"},
+        {"max_length": 64, "token_budget": 64},
+        {"facets": ["is about coal"]},
+        {"score_threshold": 0.001},
+        {top: 1},
+        {"dtype": "bfloat16"},
+    ]
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_an_option_that_was_changed_counts_at_the_next_call(harness: Any, number: int) -> None:
+    options = changed_options(harness.top)[number]
+    items = [*ITEMS[:2], Item(LONG, "long")]
+    expected = [harness.unwrap(r) for r in harness.run(harness.make(**{**FP32, **options}), QUERY, harness.wrap(items))]
+    adapter = harness.make(**FP32)
+    before = [harness.unwrap(result) for result in harness.run(adapter, QUERY, harness.wrap(items))]
+    for copied in harness.changed_copies(adapter, options):
+        assert [harness.unwrap(r) for r in harness.run(copied, QUERY, harness.wrap(items))] == expected
+        assert [harness.unwrap(r) for r in harness.run(adapter, QUERY, harness.wrap(items))] == before
+    for name, value in options.items():
+        setattr(adapter, name, value)
+    assert [harness.unwrap(result) for result in harness.run(adapter, QUERY, harness.wrap(items))] == expected
+    assert before != expected
+
+
+def test_a_wrong_value_is_refused_when_it_is_set_or_used(harness: Any) -> None:
+    for name, value in (("max_length", 0), ("token_budget", -1), (harness.top, 0), ("score_threshold", 2)):
+        adapter = harness.make(**FP32)
+        with pytest.raises(ValueError, match=f"{name} is {value}"):
+            setattr(adapter, name, value)
+            harness.run(adapter, QUERY, harness.wrap(ITEMS))
+
+
+def test_a_changed_model_is_used_and_its_copies_keep_their_own(
+    harness: Any, checkpoint_folder: Callable[..., Path]
+) -> None:
+    other = str(checkpoint_folder())
+    expected = [harness.unwrap(r) for r in harness.run(harness.make(**FP32, model=other), QUERY, harness.wrap(ITEMS))]
+    adapter = harness.make(**FP32)
+    harness.run(adapter, QUERY, harness.wrap(ITEMS))
+    adapter.model = other
+    assert [harness.unwrap(result) for result in harness.run(adapter, QUERY, harness.wrap(ITEMS))] == expected
+
+
+def test_a_text_that_was_cut_is_marked_and_no_other(rank: Any) -> None:
+    items = [ITEMS[0], Item(LONG, "long"), Item("Sugar.", "stale", metadata={"relevance_truncated": True, "page": 2})]
+    metadata = {item.id: item.metadata for item in rank(items, max_length=64)}
+    assert metadata == {"a": {"source": "news"}, "long": {"relevance_truncated": True}, "stale": {"page": 2}}
+    assert {item.id: item.metadata for item in rank(items, max_length=64, long_passages="windows")}["long"].keys() == {
+        "relevance_span"
+    }
+
+
+def test_a_long_query_is_refused_or_cut_as_the_option_says(rank: Any, harness: Any) -> None:
+    with pytest.raises(ValueError, match="max_length 64"):
+        rank(ITEMS, QUERY * 30, max_length=64)
+    results = rank(ITEMS, QUERY * 30, max_length=64, long_queries="truncate")
+    assert len(results) == 3 and all(item.metadata["relevance_truncated"] is True for item in results)
+
+
+def test_a_token_budget_leaves_scores_as_they_are(rank: Any) -> None:
+    scores = {item.id: item.score for item in rank(ITEMS)}
+    assert {item.id: item.score for item in rank(ITEMS, token_budget=16)} == pytest.approx(scores, abs=1e-5)
+
+
+class Shouting(str):
+    """A str that changes what is joined to it, as ``markupsafe.Markup`` does."""
+
+    def __add__(self, other: str) -> str:
+        return str(self) + other.upper()
+
+    def __radd__(self, other: str) -> str:
+        return other.upper() + str(self)
+
+    def __format__(self, spec: str) -> str:
+        return str.__str__(self).upper()
+
+    def join(self, items: Any) -> str:
+        return str.join(self, items).upper()
+
+
+def test_a_subclass_of_str_scores_as_a_plain_str(harness: Any) -> None:
+    plain = harness.make(**FP32)
+    loud_items = [Item(Shouting(item.text), item.id, item.score, item.metadata) for item in ITEMS]
+    expected = [harness.unwrap(result) for result in harness.run(plain, QUERY, harness.wrap(ITEMS))]
+    loud = harness.make(**FP32)
+    assert [harness.unwrap(r) for r in harness.run(loud, Shouting(QUERY), harness.wrap(loud_items))] == expected
+
+
+@pytest.mark.parametrize("documents", [{"a": "Tea."}, ["Tea."], [None]])
+def test_anything_but_the_framework_s_documents_is_refused_by_index(harness: Any, documents: Any) -> None:
+    with pytest.raises(TypeError, match=r"\[0\] is of type"):
+        harness.run(harness.make(**FP32), QUERY, documents)
+
+
 @pytest.mark.parametrize("options", [{}, {"fusion": "mean"}, {"fusion": "rrf", "together": True}])
 def test_several_queries_are_fused(harness: Any, bundled: GLiClassReranker, options: dict[str, Any]) -> None:
     queries = [QUERY, "Where is sugar sold?", "What did the market do?"]
-    found = harness.run(harness.make(**FP32, **options), queries, harness.wrap(ITEMS))
+    results = harness.run(harness.make(**FP32, **options), queries, harness.wrap(ITEMS))
     expected = bundled.rank(queries, [item.text or "" for item in ITEMS], **options)
-    assert [(harness.unwrap(f).text, harness.unwrap(f).score) for f in found] == [(h.text, h.score) for h in expected]
+    assert [(harness.unwrap(result).text, harness.unwrap(result).score) for result in results] == [
+        (h.text, h.score) for h in expected
+    ]
 
 
 def test_an_empty_query_among_several_is_refused(harness: Any) -> None:
@@ -245,21 +363,21 @@ def test_an_empty_query_among_several_is_refused(harness: Any) -> None:
 def test_facets_come_in_the_metadata_and_can_filter(harness: Any, rank: Any, bundled: GLiClassReranker) -> None:
     facets = ["is about trade", "is about plants"]
     expected = {hit.index: hit.facets for hit in bundled.rank(QUERY, [i.text or "" for i in ITEMS], facets=facets)}
-    found = {item.id: item.metadata for item in rank(ITEMS, facets=facets)}
+    results = {item.id: item.metadata for item in rank(ITEMS, facets=facets)}
     for index, item in enumerate(ITEMS):
-        assert found[item.id] == {**(item.metadata or {}), "relevance_facets": expected[index]}
+        assert results[item.id] == {**(item.metadata or {}), "relevance_facets": expected[index]}
     hits = bundled.rank(QUERY, [i.text or "" for i in ITEMS], facets=facets[:1])
-    lowest = sorted(hit.facets[facets[0]] for hit in hits)[1] - 1e-5
-    kept = {item.id for item in rank(ITEMS, facets={facets[0]: lowest})}
-    assert kept == {ITEMS[hit.index].id for hit in hits if hit.facets[facets[0]] >= lowest}
-    assert 0 < len(kept) < len(ITEMS)
+    threshold = sorted(hit.facets[facets[0]] for hit in hits)[1] - 1e-5
+    ids = {item.id for item in rank(ITEMS, facets={facets[0]: threshold})}
+    assert ids == {ITEMS[hit.index].id for hit in hits if hit.facets[facets[0]] >= threshold}
+    assert 0 < len(ids) < len(ITEMS)
 
 
-def test_what_an_earlier_reranking_found_is_replaced(harness: Any) -> None:
+def test_what_an_earlier_reranking_wrote_is_replaced(harness: Any) -> None:
     with_facets, without = harness.make(**FP32, facets=["is about trade"]), harness.make(**FP32)
     once = harness.run(with_facets, QUERY, harness.wrap(ITEMS))
-    found = {item.id: item for item in map(harness.unwrap, once)}
-    for adapter, expected in ((with_facets, found), (without, {i.id: i.metadata for i in ITEMS})):
+    results = {item.id: item for item in map(harness.unwrap, once)}
+    for adapter, expected in ((with_facets, results), (without, {i.id: i.metadata for i in ITEMS})):
         for item in map(harness.unwrap, harness.run(adapter, QUERY, once)):
             assert (item if adapter is with_facets else item.metadata) == expected[item.id]
 
@@ -270,38 +388,38 @@ def test_facets_are_the_adapter_s_own_and_can_be_any_iterable(harness: Any) -> N
     facets.append(" ")
     drawn = harness.make(**FP32, facets=(facet for facet in ("is about trade",)))
     for adapter in (given, drawn):
-        found = harness.unwrap(harness.run(adapter, QUERY, harness.wrap(ITEMS))[0])
-        assert list(found.metadata["relevance_facets"]) == ["is about trade"]
+        results = harness.unwrap(harness.run(adapter, QUERY, harness.wrap(ITEMS))[0])
+        assert list(results.metadata["relevance_facets"]) == ["is about trade"]
 
 
 def test_of_long_texts_the_best_window_s_place_comes_in_the_metadata(rank: Any, bundled: GLiClassReranker) -> None:
     filler = "The council met on Monday and spoke about the price of coal. " * 40
     long = f"{filler}{ITEMS[1].text} {filler}"
-    found = {item.id: item for item in rank([ITEMS[0], Item(long, "long")], long_passages="windows")}
-    assert found["a"].metadata == ITEMS[0].metadata
-    start, end = found["long"].metadata["relevance_span"]
+    results = {item.id: item for item in rank([ITEMS[0], Item(long, "long")], long_passages="windows")}
+    assert results["a"].metadata == ITEMS[0].metadata
+    start, end = results["long"].metadata["relevance_span"]
     assert (ITEMS[1].text or "") in long[start:end] and end - start < len(long) / 3
-    assert found["long"].score == pytest.approx(bundled.score(QUERY, [long[start:end]])[0], abs=1e-5)
+    assert results["long"].score == pytest.approx(bundled.score(QUERY, [long[start:end]])[0], abs=1e-5)
 
 
 def test_the_place_of_an_earlier_window_does_not_stay(rank: Any) -> None:
-    [found] = rank([Item("Sugar.", "a", metadata={"relevance_span": [3, 9], "page": 2})])
-    assert found.metadata == {"page": 2}
+    [results] = rank([Item("Sugar.", "a", metadata={"relevance_span": [3, 9], "page": 2})])
+    assert results.metadata == {"page": 2}
 
 
-def test_findings_can_be_saved_as_json(rank: Any) -> None:
+def test_the_new_metadata_can_be_saved_as_json(rank: Any) -> None:
     items = [Item(f"{ITEMS[1].text} " * 100, "long")]
-    [found] = rank(items, facets=["is about plants"], long_passages="windows")
-    assert set(json.loads(json.dumps(found.metadata))) == {"relevance_facets", "relevance_span"}
+    [results] = rank(items, facets=["is about plants"], long_passages="windows")
+    assert set(json.loads(json.dumps(results.metadata))) == {"relevance_facets", "relevance_span"}
 
 
 def test_pickled_it_is_the_same_adapter_without_the_weights(harness: Any) -> None:
     adapter = harness.make(**FP32, score_threshold=0.01)
-    expected = [harness.unwrap(f) for f in harness.run(adapter, QUERY, harness.wrap(ITEMS))]
+    expected = [harness.unwrap(result) for result in harness.run(adapter, QUERY, harness.wrap(ITEMS))]
     packed = pickle.dumps(adapter)
     assert len(packed) < 20_000
     again = pickle.loads(packed)
-    assert [harness.unwrap(f) for f in harness.run(again, QUERY, harness.wrap(ITEMS))] == expected
+    assert [harness.unwrap(result) for result in harness.run(again, QUERY, harness.wrap(ITEMS))] == expected
 
 
 def test_adapters_of_one_checkpoint_share_its_weights(checkpoint_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -323,11 +441,14 @@ def test_adapters_of_one_checkpoint_share_its_weights(checkpoint_folder: Callabl
     assert LazyReranker(folder, device="cpu", dtype="bfloat16").load().engine.model is not loaded[0].engine.model
 
 
-def test_all_three_frameworks_share_one_set_of_weights() -> None:
-    adapters = [harness.make(**FP32) for harness in HARNESSES]
+def test_all_three_frameworks_share_one_set_of_weights(checkpoint_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = str(shutil.copytree(checkpoint_folder(), tmp_path / "new"))
+    adapters = [harness.make(**FP32, model=folder) for harness in HARNESSES]
     for harness, adapter in zip(HARNESSES, adapters, strict=True):
         harness.run(adapter, QUERY, harness.wrap(ITEMS))
-    assert len({id(adapter._reranker.load().engine.model) for adapter in adapters}) == 1
+    gc.collect()
+    loaded = [item for item in gc.get_objects() if type(item) is LoadedModel]
+    assert [model.checkpoint.name for model in loaded].count(folder) == 1
 
 
 def test_making_an_adapter_loads_nothing(harness: Any) -> None:
@@ -339,7 +460,7 @@ def test_making_an_adapter_loads_nothing(harness: Any) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
 
 
-def test_without_its_framework_the_import_names_the_extra(harness: Any) -> None:
+def test_without_its_framework_the_import_names_the_package_to_install(harness: Any) -> None:
     root = harness.framework.split(".")[0]
     # An empty finder for the framework's own modules stands for its absence.
     code = (
@@ -354,7 +475,23 @@ def test_without_its_framework_the_import_names_the_extra(harness: Any) -> None:
         "except ImportError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert f"pip install 'gliclass-rerank[{harness.extra}]'" in done.stdout
+    assert f"{harness.framework} is not installed. Run: pip install {harness.package}" in done.stdout
+
+
+def test_commands_that_install_an_extra_name_the_packages_of_pyproject() -> None:
+    project = tomllib.loads((INTEGRATIONS.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+
+    def packages(extra: str) -> set[str]:
+        names: set[str] = set()
+        for requirement in extras[extra]:
+            inner = re.fullmatch(r"gliclass-rerank\[(.*)\]", requirement)
+            names |= packages(inner[1]) if inner else {re.sub(r">=[0-9.]+,?", "", requirement)}
+        return names
+
+    for extra in extras.keys() - {"all"}:
+        command = shlex.split(install_command(extra))
+        assert command[:2] == ["pip", "install"] and set(command[2:]) == packages(extra)
 
 
 def test_the_import_path_is_a_package_of_ours_in_a_namespace_of_theirs(harness: Any) -> None:

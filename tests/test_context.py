@@ -22,7 +22,7 @@ def hits(*rows: tuple[float, str]) -> list[RankedPassage]:
 HITS = hits((0.9, "a b c"), (0.8, "d e f g"), (0.7, "h"), (0.2, "i"))
 
 
-def test_the_best_that_fit_are_kept_in_order() -> None:
+def test_the_best_that_fit_are_chosen_in_order() -> None:
     assert fill_context(HITS, 4, count_tokens=words) == [HITS[0], HITS[2]]
     assert fill_context(HITS, 3, count_tokens=words) == [HITS[0]]
     assert fill_context(HITS, 99, count_tokens=words) == HITS
@@ -33,9 +33,14 @@ def test_the_threshold_keeps_what_reaches_it() -> None:
     assert fill_context(HITS, 99, threshold=1, count_tokens=words) == []
 
 
-def test_equal_texts_are_kept_once() -> None:
+def test_equal_texts_are_chosen_once() -> None:
     twice = hits((0.9, "a b"), (0.9, "a b"), (0.5, "c"))
     assert fill_context(twice, 3, count_tokens=words) == [twice[0], twice[2]]
+
+
+def test_passages_with_nothing_to_read_are_left_out() -> None:
+    rows = hits((0.9, "a"), (0.8, " \n"), (0.7, ""), (0.0, "\ue000"))
+    assert fill_context(rows, 99, count_tokens=words) == rows[:1]
 
 
 def test_without_a_counter_four_characters_are_a_token() -> None:
@@ -45,9 +50,9 @@ def test_without_a_counter_four_characters_are_a_token() -> None:
 
 @given(st.lists(st.text(alphabet="ab ", max_size=30)), st.integers(1, 40))
 def test_the_budget_is_never_exceeded(texts: list[str], budget: int) -> None:
-    kept = fill_context(hits(*((0.5, text) for text in texts)), budget, count_tokens=len)
-    assert sum(len(hit.text) for hit in kept) <= budget
-    assert [hit.index for hit in kept] == sorted(hit.index for hit in kept)
+    chosen = fill_context(hits(*((0.5, text) for text in texts)), budget, count_tokens=len)
+    assert sum(len(hit.text) for hit in chosen) <= budget
+    assert [hit.index for hit in chosen] == sorted(hit.index for hit in chosen)
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_a_missing_extra_is_named_before_any_work(
     monkeypatch.setitem(sys.modules, module, None)
     result = runner.invoke(app, ["eval", str(folder), "--model", "/no/such/folder", *more])
     assert result.exit_code == 2
-    assert f"{module} is not installed: pip install 'gliclass-rerank[eval]'" in result.stderr
+    assert f"{module} is not installed. Run: pip install ir-measures scikit-learn scipy matplotlib" in result.stderr
 
 
 def test_nothing_heavy_is_imported_for_help_and_no_torch_to_evaluate(folder: Path) -> None:

@@ -1,11 +1,13 @@
-"""What is Haystack's own: pipelines, YAML, secrets and devices, run-time options, metadata, duplicates."""
+"""Features of Haystack alone: pipelines, YAML, secrets and devices, run-time options, metadata, duplicates."""
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,29 +37,29 @@ def ranker_pipeline(**options: Any) -> Pipeline:
 def test_yaml_written_by_one_process_runs_in_another(tmp_path: Path) -> None:
     path = tmp_path / "pipeline.yaml"
     path.write_text(ranker_pipeline(top_k=2, score_threshold=0.01, **FP32).dumps())
-    texts = ["Rain falls on leaves.", "Tea is brewed from leaves.", "A drink."]  # BM25 finds all three
+    texts = ["Rain falls on leaves.", "Tea is brewed from leaves.", "A drink."]  # BM25 returns all three
     code = (
         "import sys\nfrom haystack import Document, Pipeline\n"
         "pipeline = Pipeline.loads(open(sys.argv[1]).read())\n"
         "store = pipeline.get_component('retriever').document_store\n"
         f"store.write_documents([Document(content=text) for text in {texts}])\n"
         f"question = {{'query': {QUERY!r}}}\n"
-        "found = pipeline.run({'retriever': question, 'ranker': question})['ranker']['documents']\n"
-        "import json; print(json.dumps([(d.content, d.score) for d in found]))\n"
+        "results = pipeline.run({'retriever': question, 'ranker': question})['ranker']['documents']\n"
+        "import json; print(json.dumps([(d.content, d.score) for d in results]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True, text=True)
     expected = GLiClassRanker(top_k=2, score_threshold=0.01, **FP32).run(
         QUERY, [Document(content=text) for text in texts]
     )["documents"]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert [content for content, _ in found] == [d.content for d in expected] and len(found) == 2
-    assert [score for _, score in found] == pytest.approx([d.score for d in expected], abs=1e-6)
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert [content for content, _ in results] == [d.content for d in expected] and len(results) == 2
+    assert [score for _, score in results] == pytest.approx([d.score for d in expected], abs=1e-6)
 
 
 def test_saved_and_loaded_every_option_is_the_same(bundled: GLiClassReranker) -> None:
     options: dict[str, Any] = {
         "model": "some/name", "token": Secret.from_env_var("MY_TOKEN"), "top_k": 4, "score_threshold": 0.0,
-        "max_length": 77, "long_passages": "windows", "revision": "main", "fusion": "rrf", "together": True,
+        "max_length": 77, "long_passages": "windows", "long_queries": "truncate", "token_budget": 4096, "revision": "main", "fusion": "rrf", "together": True,
         "facets": {"is new": 0.5}, "meta_fields_to_embed": ["title"], "embedding_separator": " - ",
         "query_prefix": "a", "query_suffix": "b", "document_prefix": "c", "document_suffix": "d",
         "scale_score": False, **FP32,
@@ -67,15 +69,17 @@ def test_saved_and_loaded_every_option_is_the_same(bundled: GLiClassReranker) ->
     assert data["type"].startswith("haystack_integrations.components.rankers.gliclass_rerank.")
     assert GLiClassRanker.from_dict(data).to_dict() == data
     assert {name: getattr(ranker, name) for name in options} == options
-    assert GLiClassRanker.from_dict(GLiClassRanker(model=bundled).to_dict())._reranker.options == bundled.options
+    ready = GLiClassRanker(model=bundled)
+    assert (ready.model, ready.device, ready.dtype) == (None, FP32["device"], "float32")
+    assert GLiClassRanker.from_dict(ready.to_dict()).to_dict() == ready.to_dict()
 
 
 def test_the_best_window_s_place_is_that_in_the_content() -> None:
     filler = "The council met on Monday and spoke about the price of coal. " * 40
     document = Document(content=f"{filler}{DOCUMENTS[1].content} {filler}", meta={"title": "Minutes"})
     options = {"meta_fields_to_embed": ["title"], "document_prefix": "passage: ", "document_suffix": " (end)"}
-    [found] = GLiClassRanker(long_passages="windows", **options, **FP32).run(QUERY, [document])["documents"]
-    start, end = found.meta["relevance_span"]
+    [results] = GLiClassRanker(long_passages="windows", **options, **FP32).run(QUERY, [document])["documents"]
+    start, end = results.meta["relevance_span"]
     content = document.content or ""
     assert "Tea is brewed from leaves." in content[start:end] and 0 < start < end < start + 1000
 
@@ -91,8 +95,8 @@ def test_several_queries_come_through_a_pipeline() -> None:
     pipeline.add_component("rewriter", Rewriter())
     pipeline.add_component("ranker", GLiClassRanker(fusion="mean", **FP32))
     pipeline.connect("rewriter.queries", "ranker.query")
-    found = pipeline.run({"rewriter": {"query": QUERY}, "ranker": {"documents": DOCUMENTS}})["ranker"]["documents"]
-    assert found == GLiClassRanker(fusion="mean", **FP32).run([QUERY, QUERY.lower()], DOCUMENTS)["documents"]
+    results = pipeline.run({"rewriter": {"query": QUERY}, "ranker": {"documents": DOCUMENTS}})["ranker"]["documents"]
+    assert results == GLiClassRanker(fusion="mean", **FP32).run([QUERY, QUERY.lower()], DOCUMENTS)["documents"]
 
 
 def test_a_token_itself_is_never_saved() -> None:
@@ -100,16 +104,26 @@ def test_a_token_itself_is_never_saved() -> None:
         GLiClassRanker(token=Secret.from_token("secret")).to_dict()
 
 
-def test_what_run_is_given_goes_before_what_the_ranker_has() -> None:
+def test_scores_that_are_not_scaled_are_the_model_s_logits(bundled: GLiClassReranker) -> None:
+    documents = [*DOCUMENTS, Document(content="")]
+    results = GLiClassRanker(scale_score=False, **FP32).run(QUERY, documents)["documents"]
+    hits = bundled.rank(QUERY, [document.content or "" for document in documents])
+    assert [document.score for document in results] == [hit.logit for hit in hits]
+    assert results[-1].content == "" and hits[-1].score == 0.0
+
+
+def test_arguments_of_run_replace_the_ranker_s_own_options() -> None:
     ranker = GLiClassRanker(top_k=1, score_threshold=0.9999, **FP32)
     assert ranker.run(QUERY, DOCUMENTS)["documents"] == []
-    found = ranker.run(QUERY, DOCUMENTS, top_k=3, score_threshold=0.0)["documents"]
-    assert len(found) == 3
+    results = ranker.run(QUERY, DOCUMENTS, top_k=3, score_threshold=0.0)["documents"]
+    assert len(results) == 3
     logits = ranker.run(QUERY, DOCUMENTS, top_k=3, score_threshold=0.0, scale_score=False)["documents"]
-    for scaled, raw in zip(found, logits, strict=True):
+    for scaled, raw in zip(results, logits, strict=True):
         assert scaled.id == raw.id and 1 / (1 + math.exp(-raw.score)) == pytest.approx(scaled.score)
     unscaled = GLiClassRanker(scale_score=False, top_k=3, **FP32)
-    assert [d.score for d in unscaled.run(QUERY, DOCUMENTS, scale_score=True)["documents"]] == [d.score for d in found]
+    assert [d.score for d in unscaled.run(QUERY, DOCUMENTS, scale_score=True)["documents"]] == [
+        d.score for d in results
+    ]
 
 
 @pytest.mark.parametrize("documents", [DOCUMENTS, []])
@@ -128,14 +142,14 @@ def test_metadata_prefixes_and_suffixes_reach_the_model(bundled: GLiClassReranke
         query_prefix="question: ", query_suffix="!", document_prefix="<", document_suffix=">", **FP32,
     )  # fmt: skip
     document = Document(content="brewed", meta={"title": "Tea", "none": None, "zero": 0, "no": False})
-    [found] = ranker.run(QUERY, [document])["documents"]
-    assert [found.score] == bundled.score(f"question: {QUERY}!", ["<Tea|0|False|brewed>"])
+    [results] = ranker.run(QUERY, [document])["documents"]
+    assert [results.score] == bundled.score(f"question: {QUERY}!", ["<Tea|0|False|brewed>"])
 
 
-def test_of_documents_with_one_id_the_best_retrieved_is_ranked() -> None:
+def test_the_best_retrieved_of_documents_with_the_same_id_is_ranked() -> None:
     twins = [Document(id="x", content=text, score=score) for text, score in (("a", None), ("b", 0.2), ("c", -0.1))]
-    [found] = GLiClassRanker(**FP32).run(QUERY, twins)["documents"]
-    assert found.content == "b"
+    [results] = GLiClassRanker(**FP32).run(QUERY, twins)["documents"]
+    assert results.content == "b"
 
 
 async def test_a_pipeline_runs_and_runs_async(bundled: GLiClassReranker) -> None:
@@ -143,20 +157,23 @@ async def test_a_pipeline_runs_and_runs_async(bundled: GLiClassReranker) -> None
     store = pipeline.get_component("retriever").document_store  # type: ignore[attr-defined]
     store.write_documents([Document(id=name, content=text) for name, text in zip(IDS, TEXTS, strict=True)])
     inputs = {"retriever": {"query": QUESTIONS[0]}, "ranker": {"query": QUESTIONS[0]}}
-    found = pipeline.run(inputs)["ranker"]["documents"]
-    assert (await pipeline.run_async(inputs))["ranker"]["documents"] == found
-    assert [d.score for d in found] == pytest.approx(bundled.score(QUESTIONS[0], [d.content for d in found]), abs=1e-5)
+    results = pipeline.run(inputs)["ranker"]["documents"]
+    assert (await pipeline.run_async(inputs))["ranker"]["documents"] == results
+    assert [d.score for d in results] == pytest.approx(
+        bundled.score(QUESTIONS[0], [d.content for d in results]), abs=1e-5
+    )
 
 
-async def test_warming_up_loads_the_model_once() -> None:
-    ranker = GLiClassRanker(**FP32)
+async def test_warming_up_loads_the_model_once(checkpoint_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint_folder(), tmp_path / "new")
+    ranker = GLiClassRanker(folder, **FP32)
     await ranker.warm_up_async()
-    loaded = ranker._reranker.load()
+    shutil.rmtree(folder)
     ranker.warm_up()
-    assert ranker._reranker.load() is loaded
+    assert len(ranker.run(QUERY, DOCUMENTS)["documents"]) == 3
 
 
-def test_a_token_is_asked_for_only_where_it_may_be_needed(
+def test_a_token_is_resolved_only_if_the_model_may_need_it(
     bundled: GLiClassReranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_SUCH_TOKEN", raising=False)

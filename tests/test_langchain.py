@@ -1,4 +1,4 @@
-"""What is LangChain's own: its retrievers, pipelines and chains, and its standard suite."""
+"""Features of LangChain alone: its retrievers, pipelines and chains, and its standard suite."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnablePassthrough
 from langchain_gliclass_rerank import GLiClassCrossEncoder, GLiClassRerank
 from langchain_tests.integration_tests import RetrieversIntegrationTests
+from pydantic import BaseModel, ValidationError
 
 from examples.langchain_rag import KeywordRetriever
 from gliclass_rerank import GLiClassReranker
@@ -47,8 +48,8 @@ def test_a_pipeline_of_compressors_passes_the_query_on(bundled: GLiClassReranker
     pipeline = DocumentCompressorPipeline(
         transformers=[GLiClassRerank(top_n=10, **FP32), GLiClassRerank(top_n=2, **FP32)]
     )
-    found = pipeline.compress_documents(DOCUMENTS, QUESTIONS[1])
-    assert [d.id for d in found] == [IDS[hit.index] for hit in bundled.rank(QUESTIONS[1], TEXTS, top_k=2)]
+    results = pipeline.compress_documents(DOCUMENTS, QUESTIONS[1])
+    assert [d.id for d in results] == [IDS[hit.index] for hit in bundled.rank(QUESTIONS[1], TEXTS, top_k=2)]
 
 
 def test_a_chain_hands_query_and_documents_over() -> None:
@@ -60,8 +61,8 @@ def test_a_chain_hands_query_and_documents_over() -> None:
 
 def test_the_stock_cross_encoder_reranker_gets_our_order(bundled: GLiClassReranker) -> None:
     stock = CrossEncoderReranker(model=GLiClassCrossEncoder(**FP32), top_n=5)
-    found = stock.compress_documents(DOCUMENTS, QUESTIONS[3])
-    assert [d.id for d in found] == [IDS[hit.index] for hit in bundled.rank(QUESTIONS[3], TEXTS, top_k=5)]
+    results = stock.compress_documents(DOCUMENTS, QUESTIONS[3])
+    assert [d.id for d in results] == [IDS[hit.index] for hit in bundled.rank(QUESTIONS[3], TEXTS, top_k=5)]
 
 
 def test_the_cross_encoder_scores_pairs_in_their_order(bundled: GLiClassReranker) -> None:
@@ -71,14 +72,45 @@ def test_the_cross_encoder_scores_pairs_in_their_order(bundled: GLiClassReranker
     assert GLiClassCrossEncoder(**FP32).score([]) == []
 
 
-def test_options_are_fixed() -> None:
+def test_an_option_is_checked_when_it_is_assigned() -> None:
     compressor = GLiClassRerank(**FP32)
-    with pytest.raises(ValueError, match="frozen"):
-        compressor.top_n = 1
+    with pytest.raises(ValueError, match="top_n is 0"):
+        compressor.top_n = 0
+    assert compressor.top_n == 3
+
+
+@pytest.mark.parametrize("pairs", [[{"query": "tea", "passage": "Tea."}], ["ab"], [("tea",)], [(["tea"], "x")]])
+def test_anything_but_pairs_of_str_is_refused_by_the_cross_encoder(pairs: Any) -> None:
+    with pytest.raises(TypeError, match=r"\[0\]"):
+        GLiClassCrossEncoder(**FP32).score(pairs)
+
+
+class Other(BaseModel):
+    page: int = 0
+
+
+class Step(BaseModel):
+    part: GLiClassRerank | Other
+
+
+@pytest.mark.parametrize("value", [Other(), {"page": 2}])
+def test_another_type_of_a_union_is_left_to_pydantic(value: Any) -> None:
+    assert isinstance(Step(part=value).part, Other)
+
+
+@pytest.mark.parametrize("value", [GLiClassRerank(**FP32), {"top_n": 2}])
+def test_pydantic_can_hold_or_make_an_adapter(value: Any) -> None:
+    assert isinstance(Step(part=value).part, GLiClassRerank)
+
+
+@pytest.mark.parametrize("value", [3, "tea", None, [1]])
+def test_a_value_that_is_no_adapter_is_an_error_of_pydantic_s(value: Any) -> None:
+    with pytest.raises(ValidationError):
+        Step(part=value)
 
 
 def test_metadata_of_the_input_stays_its_own() -> None:
     document = Document("Tea is brewed.", metadata={"relevance_score": 7, "page": 2})
-    [found] = GLiClassRerank(**FP32).compress_documents([document], "tea")
-    assert found.metadata["page"] == 2 and found.metadata["relevance_score"] <= 1
+    [results] = GLiClassRerank(**FP32).compress_documents([document], "tea")
+    assert results.metadata["page"] == 2 and results.metadata["relevance_score"] <= 1
     assert document.metadata == {"relevance_score": 7, "page": 2}

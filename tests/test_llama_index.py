@@ -1,4 +1,4 @@
-"""What is LlamaIndex's own: events, metadata modes, the retrieval score, serialisation, query engines."""
+"""Features of LlamaIndex alone: events, metadata modes, the retrieval score, serialisation, query engines."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 from llama_index.postprocessor.gliclass_rerank import GLiClassRerank
+from pydantic import BaseModel, ValidationError
 
 from gliclass_rerank import GLiClassReranker
 from tests.written_corpus import IDS, QUESTIONS, TEXTS
@@ -57,36 +58,36 @@ def test_the_best_window_s_place_is_that_in_the_node_s_text_and_stays_hidden() -
     text = f"\n {filler}Tea is brewed from leaves. {filler}\n"
     [given] = nodes(text, title="Minutes " * 120)
     postprocessor = GLiClassRerank(long_passages="windows", facets=["is about drinks"], **FP32)
-    [found] = postprocessor.postprocess_nodes([given], query_str=TEA)
-    start, end = found.node.metadata["relevance_span"]
+    [results] = postprocessor.postprocess_nodes([given], query_str=TEA)
+    start, end = results.node.metadata["relevance_span"]
     assert "Tea is brewed" in text[start:end] and 0 < start < end < len(text)
     for mode in (MetadataMode.EMBED, MetadataMode.LLM):
-        assert found.node.get_content(mode) == given.node.get_content(mode)
+        assert results.node.get_content(mode) == given.node.get_content(mode)
     assert list(given.node.metadata) == ["title"]
 
 
 @pytest.mark.parametrize("mode", list(MetadataMode))
-def test_what_one_reranking_found_is_no_text_for_the_next(mode: MetadataMode) -> None:
+def test_the_model_does_not_read_what_an_earlier_reranking_wrote(mode: MetadataMode) -> None:
     postprocessor = GLiClassRerank(facets=["is about drinks"], metadata_mode=mode, **FP32)
     once = postprocessor.postprocess_nodes(nodes("Tea is brewed from leaves.", "Rain falls."), query_str=TEA)
     assert postprocessor.postprocess_nodes(once, query_str=TEA) == once
 
 
-def test_options_of_labels_can_be_changed_later() -> None:
+def test_facets_can_be_changed_later() -> None:
     postprocessor = GLiClassRerank(**FP32)
     postprocessor.facets = {"is about drinks": 1.0}
     assert postprocessor.postprocess_nodes(nodes("Rain falls."), query_str=TEA) == []
 
 
-def test_the_bundle_s_embedding_strings_are_queries_where_that_is_asked() -> None:
+def test_the_bundle_s_embedding_strings_are_queries_if_the_option_says_so() -> None:
     given = nodes("Rain falls.", "Tea is brewed from leaves.")
     bundle = QueryBundle("rain", custom_embedding_strs=[TEA])
-    for asked, query in ((True, TEA), (False, "rain")):
-        found = GLiClassRerank(use_embedding_strs=asked, **FP32).postprocess_nodes(given, query_bundle=bundle)
-        assert found == GLiClassRerank(**FP32).postprocess_nodes(given, query_str=query)
+    for use_strings, query in ((True, TEA), (False, "rain")):
+        results = GLiClassRerank(use_embedding_strs=use_strings, **FP32).postprocess_nodes(given, query_bundle=bundle)
+        assert results == GLiClassRerank(**FP32).postprocess_nodes(given, query_str=query)
     none = QueryBundle(TEA)
-    found = GLiClassRerank(use_embedding_strs=True, **FP32).postprocess_nodes(given, query_bundle=none)
-    assert found == GLiClassRerank(**FP32).postprocess_nodes(given, query_str=TEA)
+    results = GLiClassRerank(use_embedding_strs=True, **FP32).postprocess_nodes(given, query_bundle=none)
+    assert results == GLiClassRerank(**FP32).postprocess_nodes(given, query_str=TEA)
 
 
 def test_a_failure_ends_its_event_and_a_refusal_starts_none(events: list[Any]) -> None:
@@ -104,12 +105,12 @@ def test_a_failure_ends_its_event_and_a_refusal_starts_none(events: list[Any]) -
 def test_the_metadata_mode_says_what_the_model_reads(bundled: GLiClassReranker) -> None:
     given = nodes("It is brewed.", subject="tea leaves")
     for mode in (MetadataMode.EMBED, MetadataMode.NONE):
-        [found] = GLiClassRerank(metadata_mode=mode, **FP32).postprocess_nodes(given, query_str=TEA)
+        [results] = GLiClassRerank(metadata_mode=mode, **FP32).postprocess_nodes(given, query_str=TEA)
         expected = bundled.score(TEA, [given[0].node.get_content(metadata_mode=mode)])
-        assert [found.score] == pytest.approx(expected, abs=1e-6)
+        assert [results.score] == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_retrieval_score_is_kept_where_no_model_reads_it() -> None:
+def test_the_retrieval_score_can_stay_in_metadata_that_no_model_reads() -> None:
     adapter = GLiClassRerank(keep_retrieval_score=True, **FP32)
     given = nodes("Tea is brewed from leaves.", page=3)
     [once] = adapter.postprocess_nodes(given, query_str=TEA)
@@ -123,17 +124,17 @@ def test_the_retrieval_score_is_kept_where_no_model_reads_it() -> None:
 
 
 def test_saved_and_loaded_it_is_equal(bundled: GLiClassReranker) -> None:
-    adapter = GLiClassRerank(top_n=None, score_threshold=0.2, metadata_mode=MetadataMode.LLM, max_length=99, **FP32)
+    adapter = GLiClassRerank(top_n=None, score_threshold=0.2, metadata_mode=MetadataMode.LLM, max_length=99, long_queries="truncate",
+        token_budget=4096, **FP32)  # fmt: skip
     for again in (GLiClassRerank.from_dict(adapter.to_dict()), GLiClassRerank.from_json(adapter.to_json())):
         assert again.to_dict() == adapter.to_dict()
-        assert again._reranker.options == adapter._reranker.options
     ready = GLiClassRerank.from_dict(GLiClassRerank(model=bundled).to_dict())
-    assert ready._reranker.options == bundled.options
+    assert (ready.model, ready.device, ready.dtype) == (None, "cpu", "float32")
 
 
 def test_the_model_s_scores_can_be_dumped() -> None:
-    [found] = GLiClassRerank(**FP32).postprocess_nodes(nodes("Tea."), query_str=TEA)
-    assert json.loads(found.model_dump_json())["score"] == found.score
+    [results] = GLiClassRerank(**FP32).postprocess_nodes(nodes("Tea."), query_str=TEA)
+    assert json.loads(results.model_dump_json())["score"] == results.score
 
 
 async def _ask(engine: RetrieverQueryEngine, question: str) -> list[str]:
@@ -151,3 +152,27 @@ async def test_a_query_engine_answers_from_the_best_nodes() -> None:
     expected = [n.node_id for n in adapter.postprocess_nodes(retriever.retrieve(question), query_str=question)]
     assert [n.node_id for n in engine.query(question).source_nodes] == await _ask(engine, question) == expected
     assert len(expected) == 2
+
+
+class Other(BaseModel):
+    page: int = 0
+
+
+class Step(BaseModel):
+    part: GLiClassRerank | Other
+
+
+@pytest.mark.parametrize("value", [Other(), {"page": 2}])
+def test_another_type_of_a_union_is_left_to_pydantic(value: Any) -> None:
+    assert isinstance(Step(part=value).part, Other)
+
+
+@pytest.mark.parametrize("value", [GLiClassRerank(**FP32), {"top_n": 2}])
+def test_pydantic_can_hold_or_make_an_adapter(value: Any) -> None:
+    assert isinstance(Step(part=value).part, GLiClassRerank)
+
+
+@pytest.mark.parametrize("value", [3, "tea", None, [1]])
+def test_a_value_that_is_no_adapter_is_an_error_of_pydantic_s(value: Any) -> None:
+    with pytest.raises(ValidationError):
+        Step(part=value)
