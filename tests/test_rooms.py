@@ -55,13 +55,10 @@ VAGUE_PREFIXES = ("of_", "most_")
 ROOMS_WITH_VAGUE_NAMES = {
     "adapter",
     "benchmarks",
-    "bulk",
     "cli",
     "context",
-    "data",
     "engine",
     "evaluation",
-    "examples",
     "integrations",
     "modeling",
     "recipes",

@@ -100,15 +100,15 @@ class FakeNetwork(nn.Module):
 
     can_pack = False
 
-    def __init__(self, most_tokens: int, error: type[RuntimeError] = torch.OutOfMemoryError) -> None:
+    def __init__(self, max_tokens: int, error: type[RuntimeError] = torch.OutOfMemoryError) -> None:
         super().__init__()
         self.encoder_model = nn.Identity()
-        self.most_tokens, self.error = most_tokens, error
+        self.max_tokens, self.error = max_tokens, error
         self.sizes: list[int] = []
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
         self.sizes.append(input_ids.numel())
-        if input_ids.numel() > self.most_tokens:
+        if input_ids.numel() > self.max_tokens:
             raise self.error("DefaultCPUAllocator: can't allocate memory")
         return input_ids.sum(1, keepdim=True).float()
 
@@ -121,7 +121,7 @@ def sequences(*lengths: int) -> list[Prompt]:
 def test_out_of_memory_halves_the_budget_is_logged_and_recovers(
     error: type[RuntimeError], caplog: pytest.LogCaptureFixture
 ) -> None:
-    network = FakeNetwork(most_tokens=100, error=error)
+    network = FakeNetwork(max_tokens=100, error=error)
     scorer = GLiClassScorer(network, device="cpu", dtype="float32")  # type: ignore[arg-type]
     lengths = [10, 50, 20, 40, 30] * 6
     with caplog.at_level("WARNING", logger="gliclass_rerank"):
@@ -130,7 +130,7 @@ def test_out_of_memory_halves_the_budget_is_logged_and_recovers(
     network.sizes.clear()
     scorer.logits(sequences(*lengths), token_budget=700)
     assert max(network.sizes) <= 100  # the smaller budget is remembered for now
-    network.most_tokens = 10_000
+    network.max_tokens = 10_000
     for _ in range(60):
         scorer.logits(sequences(*lengths), token_budget=700)
     assert max(network.sizes) > 350  # memory was freed, and the full budget is back

@@ -31,7 +31,7 @@ def folder(request: pytest.FixtureRequest, checkpoint_folder: Callable[..., Path
     return checkpoint_folder("bert", prompt_first=request.param, pooling_strategy="avg", scorer_type="mlp")
 
 
-def reranker_of(folder: Path, max_length: int | None = None) -> GLiClassReranker:
+def load(folder: Path, max_length: int | None = None) -> GLiClassReranker:
     return GLiClassReranker.from_pretrained(folder, device="cpu", dtype="float32", max_length=max_length)
 
 
@@ -66,10 +66,10 @@ def test_reciprocal_ranks_beat_one_high_score() -> None:
 def test_equal_sums_of_ranks_keep_the_input_order() -> None:
     # Passages 0 and 9 have the ranks 7, 8, 5 and 5, 7, 8.
     rows = [[0.0] * 12 for _ in range(3)]
-    for row, (of_first, of_last) in zip(rows, ((7, 5), (8, 7), (5, 8)), strict=True):
-        others = iter(rank for rank in range(1, 13) if rank not in (of_first, of_last))
+    for row, (first_rank, last_rank) in zip(rows, ((7, 5), (8, 7), (5, 8)), strict=True):
+        others = iter(rank for rank in range(1, 13) if rank not in (first_rank, last_rank))
         for i in range(12):
-            row[i] = 1 / {0: of_first, 9: of_last}.get(i, 0) if i in (0, 9) else 1 / next(others)
+            row[i] = 1 / {0: first_rank, 9: last_rank}.get(i, 0) if i in (0, 9) else 1 / next(others)
     order = fuse(rows, "rrf")[1]
     assert order.index(0) == order.index(9) - 1
     first, second = fuse([[0.1, 0.3], [0.2, 0.2], [0.3, 0.1]], "mean")[0]
@@ -97,7 +97,7 @@ def test_several_queries_are_scored_apart_and_fused(bundled: GLiClassReranker) -
 
 
 def test_queries_together_are_the_official_labels_together(folder: Path) -> None:
-    reranker = reranker_of(folder)
+    reranker = load(folder)
     official = np.array(OfficialPipeline(folder).score_labels(QUERIES, PASSAGES)).T
     np.testing.assert_allclose(reranker.score_matrix(QUERIES, PASSAGES, together=True), official, atol=1e-5)
     apart = reranker.score_matrix(QUERIES, PASSAGES)
@@ -107,15 +107,15 @@ def test_queries_together_are_the_official_labels_together(folder: Path) -> None
 
 
 def test_queries_that_do_not_fit_share_several_prompts(folder: Path) -> None:
-    few = reranker_of(folder, 500)
+    few = load(folder, 500)
     ten = [f"{i}" for i in range(10)]
     by_eight = np.concatenate([few.score_matrix(part, ["bread"], together=True) for part in (ten[:8], ten[8:])])
     np.testing.assert_allclose(few.score_matrix(ten, ["bread"], together=True), by_eight, atol=1e-6)
     queries = [f"query {i} about bread" for i in range(7)]
-    count = reranker_of(folder).engine.model.checkpoint.prompts.count_tokens
+    count = load(folder).engine.model.checkpoint.prompts.count_tokens
     length = 2 * count(queries[:3])
     assert count(queries[:4]) > length // 2
-    small, whole = reranker_of(folder, length), reranker_of(folder)
+    small, whole = load(folder, length), load(folder)
     short = ["bread", "sugar"]
     expected = np.concatenate([whole.score_matrix(queries[i : i + 3], short, together=True) for i in (0, 3, 6)])
     np.testing.assert_allclose(small.score_matrix(queries, short, together=True), expected, atol=1e-6)
@@ -123,7 +123,7 @@ def test_queries_that_do_not_fit_share_several_prompts(folder: Path) -> None:
 
 def test_a_query_longer_than_half_a_prompt_stays_alone(folder: Path) -> None:
     long = "bread " * 30
-    reranker = reranker_of(folder, reranker_of(folder).engine.model.checkpoint.prompts.count_tokens([long]) + 20)
+    reranker = load(folder, load(folder).engine.model.checkpoint.prompts.count_tokens([long]) + 20)
     together = reranker.score_matrix(["sugar", long, "north"], ["bread"], together=True)
     np.testing.assert_allclose(together, reranker.score_matrix(["sugar", long, "north"], ["bread"]), atol=1e-6)
 
@@ -138,7 +138,7 @@ def test_no_queries_no_rows(bundled: GLiClassReranker, together: bool) -> None:
 
 def test_facets_are_scored_beside_the_query(folder: Path) -> None:
     official = OfficialPipeline(folder).score_labels([QUERIES[0], *FACETS], PASSAGES)
-    for hit in reranker_of(folder).rank(QUERIES[0], PASSAGES, facets=FACETS):
+    for hit in load(folder).rank(QUERIES[0], PASSAGES, facets=FACETS):
         score, *facets = official[hit.index]
         assert hit.score == pytest.approx(score, abs=1e-5)
         assert list(hit.facets) == FACETS and list(hit.facets.values()) == pytest.approx(facets, abs=1e-5)
@@ -146,7 +146,7 @@ def test_facets_are_scored_beside_the_query(folder: Path) -> None:
 
 @pytest.mark.parametrize("together", [True, False])
 def test_every_query_has_the_facets_beside_it(folder: Path, together: bool) -> None:
-    reranker = reranker_of(folder)
+    reranker = load(folder)
     alone = {hit.index: hit for hit in reranker.rank(QUERIES[0], PASSAGES, facets=[*FACETS, FACETS[0]])}
     for hit in reranker.rank(QUERIES, PASSAGES, together=together, facets=FACETS):
         assert list(hit.facets) == list(alone[hit.index].facets) == FACETS
@@ -183,7 +183,7 @@ def test_without_facets_there_are_none(bundled: GLiClassReranker) -> None:
     ],
 )
 @pytest.mark.parametrize("passages", [PASSAGES, []])
-def test_what_cannot_be_asked_is_refused(
+def test_bad_queries_and_facets_are_refused(
     query: Any, options: dict[str, Any], error: type[Exception], message: str, passages: Any, bundled: GLiClassReranker
 ) -> None:
     with pytest.raises(error, match=message):
