@@ -310,10 +310,11 @@ def tabulate(rows: Sequence[dict[str, Any]]) -> dict[str, ResultTable]:
         ]
         tables["speed"] = make_table(["", "seconds", "passages a second"], cells)
     seconds, memory = by_shape(rows, "median"), by_shape(rows, "peak memory, MB")
-    for name, dtype, peers in (
+    comparisons: list[tuple[str, Dtype, list[str]]] = [
         ("shapes", "bfloat16", ["CrossEncoder, float32", "CrossEncoder, bfloat16"]),
         ("shapes_in_fp32", "float32", ["CrossEncoder, float32"]),
-    ):
+    ]
+    for name, dtype, peers in comparisons:
         if all(f"{PRODUCTS}, {dtype}" in times for times in seconds.values()):
             tables[name] = compare_shapes(seconds, dtype, peers)
     if memory:
