@@ -76,7 +76,7 @@ def test_batches_of_columns_fit_map_batches(scorer: RowScorer) -> None:
     columns = scorer(batch)
     assert columns["id"] == [5, 6, 7] and set(columns) == {"query", "passage", "id", "score", "error"}
     assert columns["score"][1] > columns["score"][0] and np.isnan(columns["score"][2])
-    assert list(columns["error"]) == ["", "", "passage is None; expected a str."]
+    assert list(columns["error"]) == ["", "", "passage is None; expected a str. Convert it or drop it."]
     lists = np.empty(2, dtype=object)
     lists[:] = [np.array(PASSAGES[:2], dtype=object), np.array(PASSAGES[1:], dtype=object)]
     columns = scorer({"query": [QUERY, QUERY], "passages": lists})

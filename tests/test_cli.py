@@ -191,14 +191,15 @@ def test_the_module_runs_as_the_command() -> None:
 @pytest.mark.parametrize("command", ["", "rank", "classify", "eval", "train", "calibrate", "serve", "bulk"])
 def test_help_fits_80_columns_and_cuts_nothing(command: str) -> None:
     result = runner.invoke(app, [*command.split(), "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"})
-    assert result.exit_code == 0 and "…" not in result.stdout and "..." not in result.stdout.replace("}...", "")
+    _, body = result.stdout.split("\n", 1)  # behind the usage, whose dots mean "one or more"
+    assert result.exit_code == 0 and "…" not in body and not any(line.endswith("...") for line in body.splitlines())
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
 def test_train_still_knows_the_old_name_of_the_share_of_several_queries() -> None:
     for name in ("--multi-query-share", "--company"):
         result = runner.invoke(app, ["train", "out", "data", name, "2"])
-        assert result.exit_code == 2 and "2 is not in the range 0<=x<=1" in result.stderr.replace("2.0", "2")
+        assert result.exit_code == 2 and "Invalid value for '--multi-query-share'" in result.stderr
 
 
 # --- classify ----------------------------------------------------------------------------------

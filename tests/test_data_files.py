@@ -68,7 +68,7 @@ def test_the_text_column_can_be_named(tmp_path: Path) -> None:
         ("a.csv", "just a line", "a.csv has the columns 'just a line'.*--layout lines"),
         ("a.csv", "id,text\n1,one, two\n", "a.csv:2 has 3 columns, but the header has 2. Put quotes"),
         ("a.csv", 'id,text\n1,"one\n2,two\n', "is not CSV: unexpected end of data. Close every quote"),
-        ("a.json", '{"text": "one"}', "a.json is a JSON object, expected an array of objects"),
+        ("a.json", '{"text": "one"}', "a.json is a JSON object; expected an array of objects"),
         ("a.json", '{"text": "one"}\n{"text": "two"}', "a.json is not JSON: Extra data.*--layout jsonl"),
         ("a.json", '[{"text": "one"}, {"tex', "a.json is not JSON.*cut short"),
         ("a.json", '[{"text": "one"}, {"body": "two"}]', r"a.json\[1\] has no \"text\" string, but 'body'"),

@@ -70,13 +70,13 @@ def open_part_file(path: Path) -> PartFile:
     Example:
         >>> open_part_file(Path("pairs.csv"))
         Traceback (most recent call last):
-        ValueError: the input is pairs.csv, expected a .jsonl or .parquet file. Convert it first.
+        ValueError: the input is pairs.csv; expected a .jsonl or .parquet file. Convert it first.
     """
     if path.suffix == ".jsonl":
         return _JsonLines(path)
     if path.suffix == ".parquet":
         return _Parquet(path)
-    raise ValueError(f"the input is {path.name}, expected a .jsonl or .parquet file. Convert it first.")
+    raise ValueError(f"the input is {path.name}; expected a .jsonl or .parquet file. Convert it first.")
 
 
 class _JsonLines:
@@ -132,7 +132,7 @@ class _Parquet:
         names = self._schema.names
         self._input_columns = ["query", "passages" if "passages" in names else "passage"]
         if not set(self._input_columns) <= set(names) or len(set(names)) < len(names):
-            raise ValueError(f"{path.name} has the columns {names}, expected query and passage or passages, each once.")
+            raise ValueError(f"{path.name} has the columns {names}; expected query and passage or passages, each once.")
         for name in RESULT_COLUMNS:
             if name in names:
                 raise ValueError(f"{path.name} has a column {name!r}, which the output needs. Rename it.")

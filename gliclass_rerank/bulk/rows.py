@@ -9,7 +9,7 @@ import numpy as np
 
 from gliclass_rerank.options import RerankerOptions
 from gliclass_rerank.serving.loading import load_reranker
-from gliclass_rerank.validation import check_query, check_texts
+from gliclass_rerank.validation import check_query, check_text, check_texts, kind
 
 Pair = tuple[str, str]
 RESULT_COLUMNS = ("score", "scores", "error")
@@ -31,7 +31,7 @@ class RowScorer:
         >>> rows = [{"query": query, "passage": "Dense loaves are underproofed."}, {"query": query, "passage": None}]
         >>> good, poison = scorer.score(rows)
         >>> good["score"] > 0.1, good["error"], poison["score"], poison["error"]
-        (True, None, None, 'passage is a NoneType, expected a str.')
+        (True, None, None, 'passage is None; expected a str. Convert it or drop it.')
     """
 
     def __init__(self, options: RerankerOptions | None = None) -> None:
@@ -108,19 +108,16 @@ class RowScorer:
 
 def _read_pairs(row: Any) -> list[Pair]:  # noqa: ANN401 - whatever a file holds
     if not isinstance(row, Mapping):
-        raise TypeError(f"the row is a {type(row).__name__}, expected an object with query and passage.")
+        raise TypeError(f"the row is {kind(row)}; expected an object with query and passage.")
     for name in RESULT_COLUMNS:
         if name in row:
             raise ValueError(f"the row has {name!r}, which the output needs. Rename it.")
     if "query" not in row or ("passage" in row) == ("passages" in row):
         names = ", ".join(map(repr, row)) or "no keys"
-        raise ValueError(f"the row has {names}, expected query and passage, or query and passages.")
-    query, passages = row["query"], row.get("passages", ())
-    check_query("query", query)
+        raise ValueError(f"the row has {names}; expected query and passage, or query and passages.")
+    query, passages = check_query("query", row["query"]), row.get("passages", ())
     if "passage" in row:
-        if not isinstance(row["passage"], str):
-            raise TypeError(f"passage is a {type(row['passage']).__name__}, expected a str.")
-        return [(query, row["passage"])]
+        return [(query, check_text("passage", row["passage"]))]
     passages = passages.tolist() if isinstance(passages, np.ndarray) else passages
     return [(query, passage) for passage in check_texts("passages", passages)]
 

@@ -55,7 +55,7 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[st
     for place, line in _read_lines(Path(path)):
         row = parse_json(line, place)
         if not isinstance(row, dict):
-            raise ValueError(f"{place} is {line.strip()[:60]!r}, expected a JSON object.")
+            raise ValueError(f"{place} is {line.strip()[:60]!r}; expected a JSON object.")
         yield place, row
 
 
@@ -111,7 +111,7 @@ def read_passages(path: str | os.PathLike[str]) -> dict[str, str]:
     for place, row in read_rows(path):
         title = row.get("title") or ""
         if not isinstance(title, str):
-            raise ValueError(f'{place}: "title" is {title!r}, expected a str or null.')
+            raise ValueError(f'{place}: "title" is {title!r}; expected a str or null.')
         passages[row["_id"]] = f"{title} {row['text']}".strip()
     return passages
 
@@ -180,7 +180,7 @@ def read_qrels(
         _check_known(place, "passage", passage, passages)
         relevance = _parse_number(place, "the relevance", score)
         if not relevance.is_integer():
-            raise ValueError(f"{place}: the relevance is {score.strip()}, expected a whole number.")
+            raise ValueError(f"{place}: the relevance is {score.strip()}; expected a whole number.")
         if qrels.setdefault(query, {}).setdefault(passage, int(relevance)) != relevance:
             raise ValueError(f"{place}: query {query!r} and passage {passage!r} were judged differently above.")
     return qrels
@@ -244,7 +244,7 @@ def _not_utf8(path: str | os.PathLike[str], error: UnicodeDecodeError) -> ValueE
 def _check_columns(place: str, columns: list[str], count: int) -> list[str]:
     if len(columns) != count:
         separator = "tabs" if count == 3 else "spaces"
-        raise ValueError(f"{place} has {len(columns)} columns, expected {count}, separated by {separator}.")
+        raise ValueError(f"{place} has {len(columns)} columns; expected {count}, separated by {separator}.")
     return columns
 
 
@@ -260,5 +260,5 @@ def _parse_number(place: str, name: str, text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{place}: {name} is {text.strip()!r}, expected a number.")
+        raise ValueError(f"{place}: {name} is {text.strip()!r}; expected a number.")
     return number

@@ -202,7 +202,7 @@ def _read_json_array(stream: TextIO, file: str, text_column: str) -> Iterator[tu
         raise ValueError(f"{error} {way_out}") from error
     if not isinstance(rows, list):
         kind = _name_type(rows)
-        raise ValueError(f'{file} is a JSON {kind}, expected an array of objects with "{text_column}". {way_out}')
+        raise ValueError(f'{file} is a JSON {kind}; expected an array of objects with "{text_column}". {way_out}')
     for index, row in enumerate(rows):
         yield f"{file}[{index}]", row
 
@@ -235,7 +235,7 @@ def _read_csv(stream: TextIO, file: str, text_column: str) -> Iterator[tuple[str
 
 def _passage_of_row(row: Any, place: str, text_column: str) -> str:  # noqa: ANN401 - checked here
     if not isinstance(row, dict):
-        raise ValueError(f'{place} has no "{text_column}" string: it is a JSON {_name_type(row)}, expected an object.')
+        raise ValueError(f'{place} has no "{text_column}" string: it is a JSON {_name_type(row)}; expected an object.')
     text = row.get(text_column)
     if not isinstance(text, str):
         keys = ", ".join(map(repr, row)) or "nothing"
