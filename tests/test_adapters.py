@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError, create_model
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.adapter import LazyReranker
@@ -292,6 +293,32 @@ def test_a_changed_model_is_used_and_its_copies_keep_their_own(
     harness.run(adapter, QUERY, harness.wrap(ITEMS))
     adapter.model = other
     assert [harness.unwrap(result) for result in harness.run(adapter, QUERY, harness.wrap(ITEMS))] == expected
+
+
+class Other(BaseModel):
+    page: int = 0
+
+
+@pytest.fixture(params=[h for h in HARNESSES if h.name != "haystack"], ids=lambda harness: harness.name)
+def step(request: pytest.FixtureRequest) -> Any:
+    """A pydantic model whose field holds an adapter or something else."""
+    return create_model("Step", part=(type(request.param.make()) | Other, ...))
+
+
+@pytest.mark.parametrize("value", [Other(), {"page": 2}])
+def test_pydantic_goes_on_to_another_type_of_a_union(step: Any, value: Any) -> None:
+    assert isinstance(step(part=value).part, Other)
+
+
+def test_pydantic_can_hold_and_make_an_adapter(step: Any) -> None:
+    adapter = step(part={"top_n": 2}).part
+    assert adapter.top_n == 2 and step(part=adapter).part is adapter
+
+
+@pytest.mark.parametrize("value", [3, "tea", None, [1]])
+def test_pydantic_refuses_a_value_that_is_no_adapter(step: Any, value: Any) -> None:
+    with pytest.raises(ValidationError):
+        step(part=value)
 
 
 def test_a_text_that_was_cut_is_marked_and_no_other(rank: Any) -> None:

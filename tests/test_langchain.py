@@ -12,7 +12,6 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnablePassthrough
 from langchain_gliclass_rerank import GLiClassCrossEncoder, GLiClassRerank
 from langchain_tests.integration_tests import RetrieversIntegrationTests
-from pydantic import BaseModel, ValidationError
 
 from examples.langchain_rag import KeywordRetriever
 from gliclass_rerank import GLiClassReranker
@@ -83,30 +82,6 @@ def test_an_option_is_checked_when_it_is_assigned() -> None:
 def test_anything_but_pairs_of_str_is_refused_by_the_cross_encoder(pairs: Any) -> None:
     with pytest.raises(TypeError, match=r"\[0\]"):
         GLiClassCrossEncoder(**FP32).score(pairs)
-
-
-class Other(BaseModel):
-    page: int = 0
-
-
-class Step(BaseModel):
-    part: GLiClassRerank | Other
-
-
-@pytest.mark.parametrize("value", [Other(), {"page": 2}])
-def test_another_type_of_a_union_is_left_to_pydantic(value: Any) -> None:
-    assert isinstance(Step(part=value).part, Other)
-
-
-@pytest.mark.parametrize("value", [GLiClassRerank(**FP32), {"top_n": 2}])
-def test_pydantic_can_hold_or_make_an_adapter(value: Any) -> None:
-    assert isinstance(Step(part=value).part, GLiClassRerank)
-
-
-@pytest.mark.parametrize("value", [3, "tea", None, [1]])
-def test_a_value_that_is_no_adapter_is_an_error_of_pydantic_s(value: Any) -> None:
-    with pytest.raises(ValidationError):
-        Step(part=value)
 
 
 def test_metadata_of_the_input_stays_its_own() -> None:

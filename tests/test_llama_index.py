@@ -15,7 +15,6 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 from llama_index.postprocessor.gliclass_rerank import GLiClassRerank
-from pydantic import BaseModel, ValidationError
 
 from gliclass_rerank import GLiClassReranker
 from tests.written_corpus import IDS, QUESTIONS, TEXTS
@@ -152,27 +151,3 @@ async def test_a_query_engine_answers_from_the_best_nodes() -> None:
     expected = [n.node_id for n in adapter.postprocess_nodes(retriever.retrieve(question), query_str=question)]
     assert [n.node_id for n in engine.query(question).source_nodes] == await _ask(engine, question) == expected
     assert len(expected) == 2
-
-
-class Other(BaseModel):
-    page: int = 0
-
-
-class Step(BaseModel):
-    part: GLiClassRerank | Other
-
-
-@pytest.mark.parametrize("value", [Other(), {"page": 2}])
-def test_another_type_of_a_union_is_left_to_pydantic(value: Any) -> None:
-    assert isinstance(Step(part=value).part, Other)
-
-
-@pytest.mark.parametrize("value", [GLiClassRerank(**FP32), {"top_n": 2}])
-def test_pydantic_can_hold_or_make_an_adapter(value: Any) -> None:
-    assert isinstance(Step(part=value).part, GLiClassRerank)
-
-
-@pytest.mark.parametrize("value", [3, "tea", None, [1]])
-def test_a_value_that_is_no_adapter_is_an_error_of_pydantic_s(value: Any) -> None:
-    with pytest.raises(ValidationError):
-        Step(part=value)
