@@ -191,8 +191,8 @@ class OfficialPipeline:
 
     def score_labels(self, labels: Sequence[str], texts: Sequence[str]) -> list[list[float]]:
         """The scores of several labels together, by text."""
-        found = (self._pipeline([text], list(labels), threshold=0.0)[0] for text in texts)
-        return [[label["score"] for label in of_text] for of_text in found]
+        results = (self._pipeline([text], list(labels), threshold=0.0)[0] for text in texts)
+        return [[label["score"] for label in result] for result in results]
 
 
 _FACTORS: dict[str, tuple[Any, ...]] = {

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from gliclass_rerank.engine.untrusted import panics_as_errors
 from gliclass_rerank.modeling.config import GLiClassConfig
 from tests.conftest import PASSAGES
 from tests.random_checkpoints import ENCODERS, OfficialPipeline
@@ -118,6 +119,20 @@ def test_damaged_weights_are_refused_by_name(folder: Path, change: Callable[...,
         load_checkpoint(folder)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.int32])
+def test_weights_that_are_not_floating_point_are_refused_by_name(folder: Path, dtype: torch.dtype) -> None:
+    name = "model.scorer.mlp.0.bias"
+    edit_weights(folder, lambda state: state.update({name: state[name].to(dtype)}))
+    with pytest.raises(CheckpointError, match=r"dtypes other than F16, BF16, F32, F64: scorer\.mlp\.0\.bias"):
+        load_checkpoint(folder)
+
+
+def test_a_tensor_that_is_there_twice_is_refused_by_name(folder: Path) -> None:
+    edit_weights(folder, lambda state: state.update({"scorer.mlp.0.bias": state["model.scorer.mlp.0.bias"] + 1}))
+    with pytest.raises(CheckpointError, match=r"tensor scorer\.mlp\.0\.bias is there twice"):
+        load_checkpoint(folder)
+
+
 def test_many_missing_tensors_are_counted(folder: Path) -> None:
     edit_weights(folder, lambda s: [s.pop(k) for k in list(s) if "encoder_model" in k])
     with pytest.raises(CheckpointError, match=r"and \d+ more"):
@@ -177,6 +192,106 @@ def test_an_encoder_that_cannot_be_built_is_refused(folder: Path, changes: dict[
     encoder = json.loads((folder / "config.json").read_text())["encoder_config"]
     edit_config(folder, hidden_size=None, encoder_config={**encoder, **changes})
     with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_dropout_prob": float("nan")}, r"encoder_config\.hidden_dropout_prob nan, expected a finite number"),
+        ({"layer_norm_eps": float("inf")}, r"encoder_config\.layer_norm_eps inf, expected a finite number"),
+        ({"initializer_range": -1.0}, "initializer_range -1.0, expected a number from 0 to 100"),
+        ({"num_hidden_layers": 20_000}, "num_hidden_layers 20000, expected an integer from 1 to 256"),
+        ({"max_position_embeddings": 500_000_000}, "max_position_embeddings 500000000, expected an integer"),
+        ({"hidden_act": 3}, "hidden_act 3, expected a name"),
+        ({"intermediate_size": 100_000}, "wrong shapes"),
+    ],
+)
+def test_encoder_settings_out_of_range_are_refused_by_name(folder: Path, changes: dict[str, Any], message: str) -> None:
+    encoder = json.loads((folder / "config.json").read_text())["encoder_config"]
+    edit_config(folder, encoder_config={**encoder, **changes})
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+def test_settings_that_the_encoder_does_not_read_cost_nothing(folder: Path) -> None:
+    before = scores(folder)
+    encoder = json.loads((folder / "config.json").read_text())["encoder_config"]
+    edit_config(folder, encoder_config={**encoder, "num_labels": 50_000_000, "chunk_size_feed_forward": 10**9})
+    assert scores(folder) == before
+
+
+def edit_tokenizer(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+_DOUBLE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+_TOKEN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.update(normalizer={"type": "Sequence", "normalizers": [_DOUBLE] * 24}), "steps: 24"),
+        (
+            lambda t: t.update(normalizer={"type": "Sequence", "normalizers": [_DOUBLE] * 8}),
+            "one character becomes: 128",
+        ),
+        (
+            lambda t: t["post_processor"]["special_tokens"]["[CLS]"].update(ids=[1] * 1000, tokens=["[CLS]"] * 1000),
+            "post_processor: ids",
+        ),
+        (
+            lambda t: t["added_tokens"].extend({**_TOKEN, "id": 600 + i, "content": f"w{i}"} for i in range(20_000)),
+            "added_tokens",
+        ),
+        (lambda t: t["model"].update(dropout=0.5), "dropout 0.5"),
+        (lambda t: t.update(extra=[[0]] * 5_000_000), "more than 8,000,000 items"),
+        (
+            lambda t: t["added_tokens"].append({**_TOKEN, "id": 600, "content": "word"}),
+            "the tokenizer gives 'word' the id",
+        ),
+        (lambda t: t.update(model=3), "tokenizer files are damaged"),
+    ],
+    ids=str,
+)
+def test_a_crafted_tokenizer_is_refused(folder: Path, change: Callable[..., None], message: str) -> None:
+    edit_tokenizer(folder, change)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+def test_a_tokenizer_class_of_another_kind_is_refused(folder: Path) -> None:
+    words = folder / "tokenizer_config.json"
+    words.write_text(json.dumps({**json.loads(words.read_text()), "tokenizer_class": "MistralCommonBackend"}))
+    with pytest.raises(CheckpointError, match="tokenizer_class 'MistralCommonBackend'; supported"):
+        load_checkpoint(folder)
+
+
+def test_a_panic_of_the_tokenizers_library_is_a_checkpoint_error() -> None:
+    # The library raises a class of this name, which is no Exception and which Python cannot import.
+    panic = type("PanicException", (BaseException,), {})
+    with (
+        pytest.raises(CheckpointError, match=r"cannot run this tokenizer\.json: index out of bounds"),
+        panics_as_errors(),
+    ):
+        raise panic("index out of bounds")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "chat_template.jinja"])
+def test_a_sparse_file_of_six_gigabytes_is_refused(folder: Path, name: str) -> None:
+    with (folder / name).open("ab") as file:
+        file.truncate(6 << 30)
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        load_checkpoint(folder)
+
+
+def test_a_header_with_too_many_tensors_is_refused(folder: Path) -> None:
+    edit_weights(folder, lambda state: state.update({f"t{i}": torch.zeros(0) for i in range(10_001)}))
+    with pytest.raises(CheckpointError, match="expected at most 10,000"):
         load_checkpoint(folder)
 
 

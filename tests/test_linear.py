@@ -34,9 +34,9 @@ def test_a_prepacked_layer_gives_what_the_layer_gave(x: Tensor, dtype: torch.dty
     if not can_prepack(dtype):
         pytest.skip("no bf16 products here")
     linear = nn.Linear(24, 40, bias=bias).to(dtype)
-    found, wanted = PrepackedLinear(linear)(x.to(dtype)), linear.float()(x.to(dtype).float())
-    assert found.dtype == dtype
-    torch.testing.assert_close(found.float(), wanted, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=0)
+    prepacked, plain = PrepackedLinear(linear)(x.to(dtype)), linear.float()(x.to(dtype).float())
+    assert prepacked.dtype == dtype
+    torch.testing.assert_close(prepacked.float(), plain, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=0)
 
 
 def test_linear_layers_are_replaced_wherever_they_are_and_others_stay() -> None:

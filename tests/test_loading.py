@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -81,5 +84,45 @@ def test_a_model_in_memory_does_not_wait_for_another_s_loading(folder: Path) -> 
         assert GLiClassReranker.from_pretrained(folder, **FP32).engine.model is reranker.engine.model
 
 
-def test_a_token_is_not_kept(folder: Path) -> None:
+def test_pickles_and_options_do_not_hold_the_token(folder: Path) -> None:
     assert b"hf_secret" not in pickle.dumps(GLiClassReranker.from_pretrained(folder, token="hf_secret", **FP32))
+
+
+def test_a_model_in_a_relative_folder_has_an_absolute_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    loaded = loading.load_model("checkpoint", revision=None, token=None, **FP32)
+    assert loaded.model == str(folder.resolve())
+
+
+_FORK = """
+import os, signal, sys
+import torch
+torch.set_num_threads(4)
+from langchain_gliclass_rerank import GLiClassRerank
+from gliclass_rerank import GLiClassReranker
+passages = ["Tea is brewed. " * 20] * 40
+adapter = GLiClassRerank(device="cpu", dtype="float32")
+if sys.argv[1] == "used":
+    parent = GLiClassReranker.from_pretrained(device="cpu", dtype="float32")
+    parent.score("tea", passages)  # starts OpenMP's threads, which a child does not have
+child = os.fork()
+if child == 0:
+    signal.alarm(120)
+    if sys.argv[1] == "used":
+        reranker = GLiClassReranker.from_pretrained(device="cpu", dtype="float32")
+        assert reranker.score("tea", passages)[0] > 0.5
+    else:
+        from langchain_core.documents import Document
+        hits = adapter.compress_documents([Document(page_content=p) for p in passages], "tea")
+        assert hits[0].metadata["relevance_score"] > 0.5
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("parent", ["lazy", "used"])
+def test_a_forked_process_loads_a_model_and_scores(parent: str) -> None:
+    """As under gunicorn with preloading (a lazy adapter) and Celery (after a forward pass in the parent)."""
+    done = subprocess.run([sys.executable, "-c", _FORK, parent], capture_output=True, text=True, check=True)
+    assert done.stdout == "7\n", done.stderr

@@ -122,12 +122,12 @@ def test_a_window_sees_its_neighbours_and_no_other_sequence(lengths: list[int], 
     number = torch.tensor([i for i, length in enumerate(lengths) for _ in range(length)])
     place = torch.arange(sum(lengths))
     seen = (number[:, None] == number) & ((place[:, None] - place).abs() <= reach)
-    wanted = torch.nn.functional.scaled_dot_product_attention(
+    expected = torch.nn.functional.scaled_dot_product_attention(
         query.float(), key.float(), value.float(), attn_mask=seen, scale=0.3
     )
-    found = Window(lengths, reach, query[0]).attend(query, key, value, 0.3)
+    attended = Window(lengths, reach, query[0]).attend(query, key, value, 0.3)
     torch.testing.assert_close(
-        found.float(), wanted.transpose(0, 1), atol=1e-5 if dtype == torch.float32 else 0.02, rtol=0
+        attended.float(), expected.transpose(0, 1), atol=1e-5 if dtype == torch.float32 else 0.02, rtol=0
     )
 
 

@@ -30,7 +30,7 @@ def test_scores_equal_the_official_ones(encoder: str, options: dict[str, Any], t
 
 
 @pytest.mark.parametrize("encoder", ALL_ENCODERS)
-@pytest.mark.parametrize("layer", [-1, 1])
+@pytest.mark.parametrize("layer", [-3, -2, -1, 1])
 def test_every_encoder_gives_the_official_scores(encoder: str, layer: int, tmp_path: Path) -> None:
     options = {"prompt_first": True, "pooling_strategy": "avg", "scorer_type": "mlp", "layer_wise": True}
     folder = write_checkpoint(tmp_path, encoder, encoder_layer_id=layer, **options)

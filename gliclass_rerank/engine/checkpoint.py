@@ -42,6 +42,8 @@ BUNDLED = Path(__file__).parent.parent / "bundled"
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 _LENGTH_LIMIT = 1024  # the largest default of max_length, as in the official pipeline
 
+_MIN_LENGTH = 16  # a short query and a few words
+
 __all__ = [
     "BUNDLED",
     "WEIGHTS",
@@ -279,11 +281,14 @@ def _check_forward(network: GLiClassNetwork, prompts: PromptBuilder) -> None:
     """Score one prompt, so that what cannot score is refused now."""
     [prompt] = prompts.build(["a question"], ["A short answer."], max_length=512)
     ids = torch.tensor(prompt.ids)
-    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        if network.can_pack:
-            logits = network.score_packed(ids, [len(ids)], prompt.num_labels)
-        else:
-            logits = network(ids[None], torch.ones_like(ids)[None], prompt.num_labels)
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+            if network.can_pack:
+                logits = network.score_packed(ids, [len(ids)], prompt.num_labels)
+            else:
+                logits = network(ids[None], torch.ones_like(ids)[None], prompt.num_labels)
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"config.json, tokenizer and weights do not fit: scoring fails with {error}.") from error
     if not torch.isfinite(logits).all():
         raise CheckpointError("the network gives a logit that is not finite.")
 
@@ -306,6 +311,9 @@ class _Unfilled(TorchFunctionMode):
 def _default_length(config: GLiClassConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     # A tokenizer without a limit reports a huge number.
     length = int(min(config.max_positions, tokenizer.model_max_length, _LENGTH_LIMIT))
-    if length < 1:
-        raise CheckpointError(f"the tokenizer's model_max_length {tokenizer.model_max_length} leaves no room for text.")
+    if length < _MIN_LENGTH:
+        raise CheckpointError(
+            f"the tokenizer's model_max_length {tokenizer.model_max_length} or the encoder's {config.max_positions} "
+            f"positions leave no room for a query and a passage; expected at least {_MIN_LENGTH} tokens."
+        )
     return length

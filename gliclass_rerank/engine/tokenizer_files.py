@@ -56,16 +56,21 @@ def load_tokenizer(folder: Path, model_type: str) -> PreTrainedTokenizerBase:
         model_type: The encoder's; it decides the class where the files name none.
 
     Raises:
-        CheckpointError: A file is missing or too large, asks for a class of another kind, or makes tokenizers panic.
+        CheckpointError: A file is missing, too large or damaged, or asks for a class of another kind.
     """
     from transformers import AutoTokenizer
     from transformers.models.auto import CONFIG_MAPPING
 
-    _check_files(folder)
-    with panics_as_errors():
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, config=CONFIG_MAPPING[model_type](), local_files_only=True, trust_remote_code=False
-        )
+    try:
+        _check_files(folder)
+        with panics_as_errors():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder, config=CONFIG_MAPPING[model_type](), local_files_only=True, trust_remote_code=False
+            )
+    except CheckpointError:
+        raise
+    except Exception as error:  # transformers expects well-formed files, and fails on others in many ways
+        raise CheckpointError(f"the tokenizer files are damaged ({type(error).__name__}: {error}).") from error
     return tokenizer
 
 

@@ -89,7 +89,7 @@ def select_settings(encoder_config: Mapping[str, Any]) -> dict[str, Any]:
             settings[key] = value
             continue
         if not check(value):
-            raise ValueError(f"config.json has encoder_config.{key} {str(value)[:80]!r}, expected {expected}.")
+            raise ValueError(f"config.json has encoder_config.{key} {repr(value)[:80]}, expected {expected}.")
         settings[key] = value
     return settings
 
