@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from benchmarks.results_file import write_result
+from benchmarks.results_file import ResultTable, make_table, write_result
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.serving.app import make_app
 from gliclass_rerank.serving.limits import Limits
@@ -169,6 +169,24 @@ FAULTS: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
+def faults_table(results: dict[str, dict[str, Any]]) -> ResultTable:
+    """Each fault and its outcome."""
+    rows = []
+    if clients := results.get("disconnects"):
+        count, scored = clients["clients"], clients["passages scored"]
+        outcome = f"{scored:.0f} of {20 * count:,} passages are scored; the next one is answered"
+        rows.append([f"{count} clients close their connection", outcome])
+    for name, cause in (("full", "{:,} at a time where few may wait"), ("sigterm", "SIGTERM while {:,} wait")):
+        if result := results.get(name):
+            statuses = ", ".join(f"{count:,} × {status}" for status, count in result["statuses"].items())
+            rows.append([cause.format(result["requests"]), statuses])
+    if replica := results.get("ray"):
+        retried, silence = sum(replica["failures, tried again"].values()), replica["longest silence, seconds"]
+        outcome = f"all {replica['requests']} are answered, {retried} of them when tried again; "
+        rows.append(["Ray Serve's only replica is killed under load", f"{outcome}the longest silence is {silence} s"])
+    return make_table(["fault", "outcome"], rows)
+
+
 def _close(scores: list[float], expected: list[float]) -> bool:
     """Whether scores agree to the tolerance of bf16."""
     return len(scores) == len(expected) and all(abs(a - b) < 5e-3 for a, b in zip(scores, expected, strict=True))
@@ -195,7 +213,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(results), encoding="utf-8")
     else:
-        console.print(f"written to {write_result('faults', results)}")
+        console.print(f"written to {write_result('faults', results | {'table': faults_table(results)})}")
 
 
 if __name__ == "__main__":

@@ -27,9 +27,8 @@ from typing import Any
 
 import httpx
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.results_file import write_result
+from benchmarks.results_file import make_table, print_table, write_result
 from benchmarks.speed import make_draw
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.data.progress import progress
@@ -204,14 +203,21 @@ def main() -> None:
         fair = fairness(server.url, draw_small, draw_large, options.seconds)
         loaded = asyncio.run(many_clients(server.url, draw, options.connections, options.seconds))
     share = loaded["passages a second"] / scorer_rate
-    table = Table("", "in process", "server", box=None)
-    table.add_row("one client, ms", str(milliseconds["in process"]), str(milliseconds["server"]))
-    table.add_row("passages a second", f"{scorer_rate:.0f}", f"{loaded['passages a second']:.0f} ({share:.0%})")
+    rows = [
+        ["one client, median milliseconds of a request", milliseconds["in process"], milliseconds["server"]],
+        [
+            f"{options.connections} connections, passages a second",
+            f"{scorer_rate:.0f}",
+            f"{loaded['passages a second']:.0f} ({share:.0%})",
+        ],
+    ]
+    table = make_table(["", "in process", "server"], rows)
+    print_table(table)
     console = Console()
-    console.print(table)
     console.print(fair)
     console.print(f"{options.connections} connections: {loaded['statuses']}")
     result = {
+        "table": table,
         "model": reranker.name,
         "passages of a request": PASSAGES,
         "tokens of a passage": TOKENS,
