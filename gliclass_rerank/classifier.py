@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, get_args
 
@@ -117,7 +118,7 @@ class ZeroShotClassifier:
 
     def __reduce__(self) -> tuple[Any, ...]:
         own = {"classification_type": self.classification_type, "label_separator": self.label_separator}
-        return _from_options, (type(self), {**asdict(self.options), **own})
+        return partial(type(self).from_pretrained, **asdict(self.options), **own), ()
 
     def __copy__(self) -> Self:
         return self  # a classifier never changes
@@ -249,10 +250,6 @@ class ZeroShotClassifier:
             ]
             for pair in wholes
         ]
-
-
-def _from_options(cls: type[ZeroShotClassifier], options: dict[str, Any]) -> ZeroShotClassifier:
-    return cls.from_pretrained(**options)
 
 
 def _one_per_text(values: Any, count: int, name: str, *, single: tuple[type, ...] = ()) -> list[Any]:  # noqa: ANN401

@@ -1,7 +1,4 @@
-"""The reranker: arguments in, ranked passages out.
-
-It checks arguments, asks the engine for logits and sorts. Nothing heavy is imported before a model is loaded.
-"""
+"""The reranker: arguments in, ranked passages out. Nothing heavy is imported before a model is loaded."""
 
 from __future__ import annotations
 
@@ -151,10 +148,8 @@ class GLiClassReranker:
 
         name = None if model is None else os.fspath(model)
         loaded = load_model(name, revision=revision, token=token, device=device, dtype=dtype)
-        device_name = None if device is None else str(device)  # a torch.device is fine too
-        options = RerankerOptions(
-            name, device_name, dtype, max_length, revision, long_passages, long_queries, token_budget
-        )
+        place = None if device is None else str(device)  # a torch.device is fine too
+        options = RerankerOptions(name, place, dtype, max_length, revision, long_passages, long_queries, token_budget)
         return cls(loaded, options)
 
     def __repr__(self) -> str:
@@ -162,7 +157,7 @@ class GLiClassReranker:
         return f"GLiClassReranker({self.name!r}, {settings})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _from_options, (type(self), self.options)
+        return partial(type(self).from_pretrained, **asdict(self.options)), ()
 
     def __copy__(self) -> Self:
         return self  # a reranker never changes
@@ -235,10 +230,8 @@ class GLiClassReranker:
 
         Example:
             >>> reranker = GLiClassReranker.from_pretrained(device="cpu")
-            >>> hits = reranker.rank(
-            ...     "How do plants make sugar?",
-            ...     ["The stock market closed early.", "Leaves turn light, water and air into sugar."])
-            >>> hits[0].index
+            >>> passages = ["The stock market closed early.", "Leaves turn light, water and air into sugar."]
+            >>> reranker.rank("How do plants make sugar?", passages)[0].index
             1
         """
         check_count("top_k", top_k)
@@ -404,7 +397,3 @@ def _ranked(
         dict(zip(facets, map(sigmoid, results[0].facet_logits), strict=True)),
         logit,
     )
-
-
-def _from_options(cls: type[GLiClassReranker], options: RerankerOptions) -> GLiClassReranker:
-    return cls.from_pretrained(**asdict(options))
