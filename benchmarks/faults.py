@@ -189,7 +189,7 @@ def faults_table(results: dict[str, dict[str, Any]]) -> ResultTable:
 
 def _close(scores: list[float], expected: list[float]) -> bool:
     """Whether scores agree to the tolerance of bf16."""
-    return len(scores) == len(expected) and all(abs(a - b) < 5e-3 for a, b in zip(scores, expected, strict=True))
+    return len(scores) == len(expected) and all(abs(a - b) < 1e-2 for a, b in zip(scores, expected, strict=True))
 
 
 def _promise(holds: bool, promise: str) -> None:

@@ -15,9 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.results_file import write_result
+from benchmarks.results_file import make_table, print_table, write_result
 from gliclass_rerank.data.progress import progress
 from tests.checkpoint_mutations import MEMORY_BYTES, MUTATIONS, SECONDS, Outcome, run, write_twins
 
@@ -39,10 +38,9 @@ def main() -> None:
                 console.print(outcome)
     counts = {name: Counter(o.result for o in outcomes if o.mutation.startswith(name)) for name in MUTATIONS}
     results = sorted({outcome.result for outcome in outcomes})
-    table = Table("mutation", *results)
-    for name, count in counts.items():
-        table.add_row(name, *(str(count[result]) for result in results))
-    console.print(table)
+    rows = [[name, *(count[result] for result in results)] for name, count in counts.items()]
+    table = make_table(["mutation", *results], rows)
+    print_table(table)
     wrong = [asdict(outcome) for outcome in outcomes if not outcome.fine]
     write_result(
         "fuzz_checkpoints",
@@ -54,6 +52,7 @@ def main() -> None:
             "results": dict(Counter(outcome.result for outcome in outcomes)),
             "by_mutation": {name: dict(count) for name, count in counts.items()},
             "wrong": wrong,
+            "table": table,
         },
     )
 

@@ -12,7 +12,7 @@ import time
 
 from rich.console import Console
 
-from benchmarks.results_file import write_result
+from benchmarks.results_file import make_table, print_table, write_result
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.serving.app import make_app
 from gliclass_rerank.serving.limits import Limits
@@ -30,14 +30,16 @@ def main() -> None:
     with Serving(make_app(GLiClassReranker.from_pretrained(), limits=limits)) as client:
         statuses = send_fuzz(str(client.base_url).rstrip("/"), options.requests)
         client.get("/ready").raise_for_status()
+    table = make_table(["status", "requests"], sorted(statuses.items()))
+    print_table(table)
     result = {
         "requests": sum(statuses.values()),
         "statuses": dict(sorted(statuses.items())),
         "server errors": sum(count for status, count in statuses.items() if status >= 500),
         "seconds": round(time.monotonic() - start, 1),
+        "table": table,
     }
     console = Console()
-    console.print(result)
     console.print(f"written to {write_result('fuzz_requests', result)}")
 
 
