@@ -347,7 +347,7 @@ def _judge(folder: Path, expected: list[float], may_change: bool) -> tuple[str, 
         reranker = GLiClassReranker.from_pretrained(folder, device="cpu", dtype="float32")
     except CheckpointError as error:
         detail = str(error).splitlines()[0][:200]
-        memory = "memory" in detail.lower() or "alloc" in detail.lower()
+        memory = any(words in detail for words in ("memory", "Memory", "allocate", "bad_alloc"))
         return ("took too much memory", False, detail) if memory else ("refused", True, detail)
     except BaseException as error:
         return f"{type(error).__name__} when loaded", False, str(error)[:200]

@@ -111,6 +111,10 @@ def test_a_missing_scale_that_nothing_reads_is_no_fault(folder: Path) -> None:
         ),
         (lambda s: s["model.scorer.mlp.0.bias"].fill_(float("nan")), "not finite: scorer.mlp.0.bias"),
         (lambda s: s["model.scorer.mlp.0.bias"].fill_(float("inf")), "not finite: scorer.mlp.0.bias"),
+        (
+            lambda s: s["model.scorer.mlp.0.bias"].fill_(1e30),
+            r"values beyond 1,000,000: scorer.mlp.0.bias \(1.0e\+30\)",
+        ),
     ],
 )
 def test_damaged_weights_are_refused_by_name(folder: Path, change: Callable[..., None], message: str) -> None:

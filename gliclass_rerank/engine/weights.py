@@ -5,6 +5,7 @@ The headers say what a file holds, so a checkpoint with wrong contents is refuse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ SHARDS = f"{WEIGHTS}.index.json"  # of a checkpoint whose weights are in several
 MAX_PARAMETERS = 1 << 30  # twice as many as the largest published checkpoint
 _MAX_HEADER_BYTES = 1 << 22
 _MAX_TENSORS = 10_000
+_MAX_VALUE = 1e6  # far beyond any trained weight: a damaged one scores garbage, or overflows on some passages only
 _DTYPES = ("F16", "BF16", "F32", "F64")
 
 
@@ -99,19 +101,23 @@ def read_tensors(stored: Mapping[str, StoredTensor]) -> Iterator[tuple[str, Tens
         Name and values in fp32.
 
     Raises:
-        CheckpointError: A file is damaged, or a value is not finite.
+        CheckpointError: A file is damaged, or a value is not finite or too large.
     """
-    broken = []
+    infinite, large = [], []
     for path in sorted({tensor.path for tensor in stored.values()}):
         with _open(path) as file:
             for name, tensor in stored.items():
                 if tensor.path == path:
                     # Copied, since the file is mapped: a model in memory must not change with its folder.
                     values = file.get_tensor(tensor.key).to(torch.float32, copy=True)
-                    if not torch.isfinite(values).all():
-                        broken.append(name)
+                    largest = values.abs().max().item() if values.numel() else 0.0  # NaN if there is one
+                    if not math.isfinite(largest):
+                        infinite.append(name)
+                    elif largest > _MAX_VALUE:
+                        large.append(f"{name} ({largest:.1e})")
                     yield name, values
-    _raise_for("values that are not finite", broken)
+    _raise_for("values that are not finite", infinite)
+    _raise_for(f"values beyond {_MAX_VALUE:,.0f}", large)
 
 
 def _weight_files(folder: Path) -> list[Path]:
