@@ -18,7 +18,7 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.5, gamma: float
 
     Args:
         logits: Any shape.
-        targets: The same shape, 0 or 1.
+        targets: The same shape, 0 or 1; -1 where it is unknown, which does not count.
         alpha: Weight of positives in [0, 1]; negatives have 1 - alpha.
         gamma: How far easy pairs count less; 0 for not at all.
 
@@ -30,12 +30,14 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.5, gamma: float
         >>> focal_loss(torch.zeros(4), torch.tensor([1.0, 0, 0, 0])).item() == 0.5 * torch.log(torch.tensor(2.0)).item()
         True
     """
+    is_known = targets >= 0
+    targets = targets.clamp(min=0)
     losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     found = logits.sigmoid()
     missed = targets * (1 - found) + (1 - targets) * found
     weights = targets * alpha + (1 - targets) * (1 - alpha)
     # Clamped, since the slope of a root is infinite at zero.
-    return (weights * missed.clamp(min=1e-8) ** gamma * losses).mean()
+    return (weights * missed.clamp(min=1e-8) ** gamma * losses * is_known).sum() / is_known.sum().clamp(min=1)
 
 
 def list_loss(
@@ -58,6 +60,7 @@ def list_loss(
         >>> list_loss(torch.tensor([[9.0], [-9.0]]), torch.tensor([[1.0], [0.0]])).item() < 0.01
         True
     """
+    targets = targets.clamp(min=0)
     answered = targets.sum(0) > 0
     wanted = targets / targets.sum(0).clamp(min=1)
     if taught is not None:
@@ -94,11 +97,20 @@ def group_loss(
     return _PAIRS_WEIGHT * pairs + order
 
 
-def taught_by_cosines(cosines: Tensor) -> Tensor:
-    """A sentence encoder's cosines (passages, questions) as distributions over each question's passages."""
-    return (cosines * _SHARPNESS).softmax(0)
+def taught(cosines: Tensor | None, logits: Tensor | None) -> Tensor | None:
+    """Teachers' distribution over each question's passages: the softmax of the sum of their scores.
 
+    Args:
+        cosines: (passages, questions) cosines of a sentence encoder, if there is one.
+        logits: The same shape: a reranker's logits, if there is one.
 
-def taught_by_logits(logits: Tensor) -> Tensor:
-    """A reranker's logits (passages, questions) as distributions over each question's passages."""
-    return logits.softmax(0)
+    Returns:
+        The same shape; None without a teacher.
+
+    Example:
+        >>> import torch
+        >>> taught(None, torch.zeros(4, 1)).squeeze(1).tolist()
+        [0.25, 0.25, 0.25, 0.25]
+    """
+    scores = [score for score in (None if cosines is None else cosines * _SHARPNESS, logits) if score is not None]
+    return torch.stack(scores).sum(0).softmax(0) if scores else None

@@ -23,8 +23,39 @@ _MOST_QUESTIONS = 8  # of a group
 _COMPANY = 0.15
 _FEWEST_COMPANIONS = 2
 _STRANGERS = 2  # questions of any passage that may be among the companions
-_FEWEST_WORDS, _MOST_WORDS = 30, 150  # of a crop
-_QUESTION_WORDS = 80  # of a group's questions together, so that room for the passage is left
+_MIN_CROP_WORDS, _MAX_CROP_WORDS = 12, 400
+_QUESTION_WORDS = 200  # of a group's questions together, so that room for the passage is left
+_MAX_LABELS = (8, 32)  # of a classified text: mostly few, sometimes a long list
+_STATEMENT_WORDS = (20, 160)
+_STATEMENT_PASSAGES = 6
+# Texts that say nothing: they must not stand in front of a passage that answers.
+_EMPTY_LIKE = (
+    "n/a",
+    "N/A",
+    "-",
+    ".",
+    "...",
+    "TODO",
+    "TBD",
+    "null",
+    "None",
+    "See above.",
+    "Page not found",
+    "404 Not Found",
+    "Loading...",
+    "Read more",
+    "Click here to continue.",
+    "Home | About | Products | Contact | Login",
+    "Skip to main content. Menu. Search. Close.",
+    "We use cookies to improve your experience. Accept all. Manage preferences. Privacy policy.",
+    "Copyright. All rights reserved. Terms of use. Privacy.",
+    "Subscribe to our newsletter. Enter your email address. Submit.",
+    "Table of contents 1 Introduction 2 Background 3 Methods 4 Results 5 Discussion References",
+    "Previous page Next page Back to top",
+    "This section is intentionally left blank.",
+    "Lorem ipsum dolor sit amet, consectetur adipiscing elit.",
+    "Share this article: Facebook Twitter LinkedIn Email Print",
+)
 _QUESTION_KINDS = ("what", "who", "when", "where", "which", "why", "how")
 # Left out where a question becomes keywords; only words that no one would search for.
 _FUNCTION_WORD = re.compile(
@@ -37,7 +68,7 @@ _FUNCTION_WORD = re.compile(
 class Group:
     """Passages and questions, and what is known of passage p and question q.
 
-    ``targets[p][q]`` is 1 where p answers q; ``similarities[p][q]`` is what the teacher finds, if there is one;
+    ``targets[p][q]`` is 1 where p answers q, 0 where it does not, -1 where nobody knows; ``similarities[p][q]`` is what the teacher finds, if there is one;
     ``answers[p][q]`` are the words with which p answers q, as far as they are known.
     """
 
@@ -74,6 +105,10 @@ class GroupSampler:
         negatives: Made from the same data.
         teacher: Its vectors are in the data's order.
         company: Share of the groups around a question that hold others too, in [0, 1].
+        text_share: Share of the groups that hold a text with labels, in [0, 1]; None for the root of their number.
+        statement_share: Share of the groups around a question that have a stretch of another passage as the query and
+            only the teacher's similarities as targets, in [0, 1]: long queries, which few collections have.
+        empty_share: Share of the groups around a question with a passage that says nothing, in [0, 1].
         seed: Decides everything that is drawn.
 
     Example:
@@ -91,9 +126,13 @@ class GroupSampler:
         teacher: Teacher | None = None,
         *,
         company: float = _COMPANY,
+        text_share: float | None = None,
+        statement_share: float = 0.0,
+        empty_share: float = 0.0,
         seed: int = 0,
     ) -> None:
         self._data, self._negatives, self._teacher, self._company, self._seed = data, negatives, teacher, company, seed
+        self._text_share, self._statement_share, self._empty_share = text_share, statement_share, empty_share
         self._by_passage: dict[int, list[int]] = defaultdict(list)
         for i, question in enumerate(data.questions):
             for position in question.passages:
@@ -101,7 +140,13 @@ class GroupSampler:
         # A small collection, and a rare kind of question (why, how), is drawn more often than its share.
         kinds = [(q.source, _kind(q.text)) for q in data.questions] + [(t.source, "text") for t in data.texts]
         sizes = Counter(kinds)
-        self._weights = list(accumulate(sizes[kind] ** -0.5 for kind in kinds))
+        weights = [sizes[kind] ** -0.5 for kind in kinds]
+        if text_share is not None and data.texts and data.questions:
+            count = len(data.questions)
+            questions, texts = sum(weights[:count]), sum(weights[count:])
+            scale = text_share / (1 - text_share) * questions / texts
+            weights = weights[:count] + [weight * scale for weight in weights[count:]]
+        self._weights = list(accumulate(weights))
 
     def question_of(self, number: int) -> int | None:
         """Position of the question that a group is built around; None for a text with labels."""
@@ -129,6 +174,8 @@ class GroupSampler:
     def _around_question(self, number: int, rng: random.Random) -> Group:
         first = self._data.questions[number]
         answering = rng.choice(first.passages)
+        if self._teacher and rng.random() < self._statement_share:
+            return self._around_statement(answering, rng)
         chosen = [answering, *self._negatives.draw(number, _HARD, _PASSAGES - 1, rng)]
         numbers = [number, *self._companions(number, chosen, rng)] if rng.random() < self._company else [number]
         questions = [self._data.questions[i] for i in numbers]
@@ -155,11 +202,29 @@ class GroupSampler:
         if self._teacher:
             # Of whole passages: a near miss is drawn to the second place, in front of other passages.
             similarities = self._teacher.similarities(chosen, numbers)
+        if rng.random() < self._empty_share:
+            texts.append(rng.choice(_EMPTY_LIKE))
+            targets.append([0] * len(questions))
+            if similarities is not None:
+                similarities.append([min(column) - 0.05 for column in zip(*similarities, strict=True)])
         answers = [
             [q.answers_in(text) if target else () for q, target in zip(questions, row, strict=True)]
             for text, row in zip(texts, targets, strict=True)
         ]
         return _shuffled(Group(texts, [vary(q.text, rng) for q in questions], targets, similarities, answers), rng)
+
+    def _around_statement(self, source: int, rng: random.Random) -> Group:
+        """A stretch of a passage as the query of passages like it; how well they fit, only the teacher says."""
+        assert self._teacher is not None
+        like = [i for i in self._teacher.nearest_passages(source, 24) if i != source]
+        chosen = rng.sample(like, min(len(like), _STATEMENT_PASSAGES - 2))
+        chosen += rng.sample(range(len(self._data.passages)), min(2, len(self._data.passages)))
+        chosen = [i for i in dict.fromkeys(chosen) if i != source]
+        size = rng.randint(*_STATEMENT_WORDS)
+        query = _crops(self._data.passages[source].whole, size, rng)[0]
+        texts = [self._data.passages[i].whole for i in chosen]
+        similarities = self._teacher.passage_similarities(chosen, source)
+        return Group(texts, [query], [[-1]] * len(chosen), similarities)
 
     def _companions(self, number: int, passages: Sequence[int], rng: random.Random) -> list[int]:
         """Other questions, of the same passages and any; none that a passage seems to answer without being marked."""
@@ -174,22 +239,26 @@ class GroupSampler:
 
     def _around_text(self, text: LabelledText, rng: random.Random) -> Group:
         labels = dict(zip(text.labels, text.targets, strict=True))
-        kept = dict(rng.sample(sorted(labels.items()), min(len(labels), rng.randint(1, _MOST_QUESTIONS))))
-        if rng.random() < 0.5:
+        count = rng.randint(1, _MAX_LABELS[rng.random() < 0.4])
+        true = [label for label, target in labels.items() if target]
+        chosen = rng.sample(sorted(labels), min(len(labels), count))
+        if true and rng.random() < 0.9:
+            chosen = list(dict.fromkeys([rng.choice(true), *chosen]))
+        if rng.random() < 0.3:
             other = rng.choice(self._data.texts)
-            kept |= {label: 0 for label in other.labels[:2] if label not in labels}
-        return _shuffled(Group([text.text], list(kept), [list(kept.values())]), rng)
+            chosen += [label for label in other.labels[:2] if label not in labels]
+        return _shuffled(Group([text.text], chosen, [[labels.get(label, 0) for label in chosen]]), rng)
 
     def _crop(self, passage: int, question: Question | None, rng: random.Random) -> str:
         """A stretch of a passage, with the answer of a question that it answers."""
-        crops = _crops(self._data.passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS), rng)
+        crops = _crops(self._data.passages[passage].text, _crop_size(rng, _MAX_CROP_WORDS), rng)
         return next((crop for crop in crops if question and question.is_named_in(crop)), crops[0])
 
     def _near_miss(self, passage: int, question: Question, rng: random.Random) -> str | None:
         """A stretch of a passage without any answer of the question, where that can be had."""
         if question.is_named_in(self._data.passages[passage].title):
             return None
-        crops = _crops(self._data.passages[passage].text, rng.randint(_FEWEST_WORDS, _MOST_WORDS // 2), rng)
+        crops = _crops(self._data.passages[passage].text, _crop_size(rng, _MAX_CROP_WORDS // 4), rng)
         return next((crop for crop in crops if not question.is_named_in(crop)), None)
 
 
@@ -243,6 +312,11 @@ def _crops(text: str, size: int, rng: random.Random) -> list[str]:
     starts = [*range(0, last, max(1, size // 8)), last]
     rng.shuffle(starts)
     return [" ".join(words[start : start + size]) for start in starts]
+
+
+def _crop_size(rng: random.Random, max_words: int) -> int:
+    """Words of a crop: short ones as often as long ones, by their logarithm."""
+    return round(_MIN_CROP_WORDS * (max_words / _MIN_CROP_WORDS) ** rng.random())
 
 
 def _kind(question: str) -> str:

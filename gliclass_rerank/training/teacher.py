@@ -33,6 +33,15 @@ class Teacher:
         found = (self.passages @ self.questions[question]).topk(min(top_k, len(self.passages)))
         return [int(i) for i in found.indices]
 
+    def nearest_passages(self, passage: int, top_k: int) -> list[int]:
+        """The passages most like a passage, itself included, best first."""
+        return [int(i) for i in (self.passages @ self.passages[passage]).topk(min(top_k, len(self.passages))).indices]
+
+    def passage_similarities(self, passages: Sequence[int], passage: int) -> list[list[float]]:
+        """The cosine of each of some passages (rows) and one passage (the only column)."""
+        rows: list[list[float]] = (self.passages[list(passages)] @ self.passages[passage][:, None]).tolist()
+        return rows
+
 
 def ask_teacher(folder: str | os.PathLike[str], data: TrainingData, cache: Path) -> Teacher:
     """Encode passages and questions, or read them from an earlier run's cache.

@@ -54,7 +54,7 @@ def train(
     settings: TrainingSettings,
     *,
     lora: str | None = None,
-    teacher: str | os.PathLike[str] | None = None,
+    teacher: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     exclude: Collection[str] = (),
     held_out: int | None = None,
     dtype: torch.dtype = torch.float32,
@@ -71,7 +71,8 @@ def train(
         output: Folder of the checkpoint; ``log.jsonl`` in it has the loss and the dev scores.
         settings: How to train.
         lora: Name of one of ``LORA_PRESETS``; None to train all weights.
-        teacher: A sentence encoder or a GLiClass checkpoint to learn from too.
+        teacher: A sentence encoder or a GLiClass checkpoint to learn from too, or one of either: the
+            sum of their scores is learned then. With the start as a teacher, less of it is forgotten.
         exclude: Ids of passages to leave out.
         held_out: How many questions to keep out of training, to calibrate on afterwards and to
             measure with meanwhile (at most a hundred of them); None for a tenth, at most 300.
@@ -96,11 +97,12 @@ def train(
     everything = read_data(sources, exclude=exclude)
     count = min(len(everything.questions) // 10, _HELD_OUT) if held_out is None else held_out
     data, aside = set_aside(everything, count)
-    given = {"start": _name(start), "teacher": _name(teacher), "lora": lora, "held_out": count}
+    teachers = _teachers(teacher)
+    given = {"start": _name(start), "teacher": [_name(path) for path in teachers], "lora": lora, "held_out": count}
     state = last_state(output)
     record = {"sources": list(map(_name, sources)), "data": everything.digest, **given, **asdict(settings)}
     _open_run(output, record, [question.key for question in aside], goes_on=state is not None)
-    teacher_folder = None if teacher is None else find_checkpoint(teacher)
+    teacher_folders = [find_checkpoint(path) for path in teachers]
     torch.manual_seed(settings.seed)
     network, tokenizer = _load(start)
     _check_length(settings.max_length, network.config)
@@ -108,17 +110,27 @@ def train(
     if settings.freeze_embeddings:
         network.encoder_model.get_input_embeddings().requires_grad_(False)
     vectors, reranker = None, None
-    if teacher_folder is not None and is_gliclass(teacher_folder):
-        reranker = load_checkpoint(teacher_folder)
-        _check_length(settings.max_length, reranker.config)
-    elif teacher_folder is not None:
-        vectors = ask_teacher(teacher_folder, data, output / _TEACHER_CACHE)
+    for folder in teacher_folders:
+        if is_gliclass(folder):
+            reranker = load_checkpoint(folder)
+            _check_length(settings.max_length, reranker.config)
+        else:
+            vectors = ask_teacher(folder, data, output / _TEACHER_CACHE)
     negatives = HardNegatives(data, vectors)
     adapted = add_lora(network, LORA_PRESETS[lora]) if lora else None
     GroupTrainer(
         adapted or network,
         PromptBuilder(tokenizer, prompt_first=network.config.prompt_first),
-        GroupSampler(data, negatives, vectors, company=settings.company, seed=settings.seed),
+        GroupSampler(
+            data,
+            negatives,
+            vectors,
+            company=settings.company,
+            text_share=settings.text_share,
+            statement_share=settings.statement_share,
+            empty_share=settings.empty_share,
+            seed=settings.seed,
+        ),
         output,
         settings,
         negatives=negatives,
@@ -158,6 +170,15 @@ def _check_length(max_length: int, config: GLiClassConfig) -> None:
 def _name(path: str | os.PathLike[str] | None) -> str | None:
     """What a checkpoint or data set is called, wherever its folder lies."""
     return None if path is None else Path(path).name
+
+
+def _teachers(
+    teacher: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None,
+) -> list[str | os.PathLike[str]]:
+    """The teachers as a list: at most one sentence encoder and one reranker."""
+    if teacher is None:
+        return []
+    return [teacher] if isinstance(teacher, (str, os.PathLike)) else list(teacher)
 
 
 def _load(start: str | os.PathLike[str] | None) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:

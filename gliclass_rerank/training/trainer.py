@@ -27,7 +27,7 @@ from gliclass_rerank.training.answers import NetworkWithFinder, answers_loss
 from gliclass_rerank.training.attention import TRAINING_ATTENTION
 from gliclass_rerank.training.labels import fit_group, fit_labels
 from gliclass_rerank.training.log import TrainingLog
-from gliclass_rerank.training.losses import group_loss, taught_by_cosines, taught_by_logits
+from gliclass_rerank.training.losses import group_loss, taught
 from gliclass_rerank.training.negatives import HardNegatives
 from gliclass_rerank.training.sampling import Group, GroupSampler
 
@@ -57,6 +57,9 @@ class TrainingSettings:
         teacher_share: Of what the list loss wants where the answer is known, in [0, 1].
         company: Share of the groups around a question that hold others too, in [0, 1]: the model then
             learns to score several queries at a time.
+        text_share: See ``GroupSampler``.
+        statement_share: See ``GroupSampler``.
+        empty_share: See ``GroupSampler``.
         freeze_embeddings: Whether the tokens' embeddings stay as they are, which saves a tenth of the time.
         mine_every: Steps after which the model mines hard negatives for coming groups; 0 for never.
         save_every: Steps after which the state is saved and the dev questions are measured.
@@ -73,6 +76,9 @@ class TrainingSettings:
     answer_weight: float = 1.0
     teacher_share: float = 0.1
     company: float = 0.15
+    text_share: float | None = None
+    statement_share: float = 0.0
+    empty_share: float = 0.0
     freeze_embeddings: bool = False
     mine_every: int = 0
     save_every: int = 250
@@ -246,16 +252,22 @@ class GroupTrainer(Trainer):
         return [p for g in groups for p in prompts.build(fit_labels(prompts, g.questions, length), g.passages, length)]
 
     def _taught(self, groups: Sequence[Group]) -> list[Tensor | None]:
-        """Of each group, what the teacher's distribution over each question's passages is, if there is one."""
+        """Of each group, the teachers' distribution over each question's passages, if there is one."""
+        logits: list[Tensor | None] = [None] * len(groups)
         if self._teacher:
+            lists = [i for i, group in enumerate(groups) if len(group.passages) > 1]  # one passage has no order
             with torch.no_grad(), torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
-                sequences = self._sequences(self._teacher.prompts, groups)
-                [logits] = _forward(self._teacher.network, sequences, self.args.device)
-            return [taught_by_logits(rows) for rows in _by_group(logits, groups)]
-        return [
-            None if g.similarities is None else taught_by_cosines(torch.tensor(g.similarities, device=self.args.device))
-            for g in groups
-        ]
+                sequences = self._sequences(self._teacher.prompts, [groups[i] for i in lists])
+                [rows] = _forward(self._teacher.network, sequences, self.args.device) if sequences else [[]]
+            for i, group_rows in zip(lists, _by_group(rows, [groups[i] for i in lists]), strict=True):
+                logits[i] = group_rows
+        cosines = [None if g.similarities is None else logits_like(g.similarities, self.args.device) for g in groups]
+        return [taught(*scores) for scores in zip(cosines, logits, strict=True)]
+
+
+def logits_like(rows: list[list[float]], device: torch.device) -> Tensor:
+    """Rows of numbers as a tensor on a device."""
+    return torch.tensor(rows, dtype=torch.float32, device=device)
 
 
 class _Mining(TrainerCallback):
