@@ -32,7 +32,7 @@ from recipes.english_vocabulary import keep_english
 from recipes.mix_weights import mix_with_start
 
 # What each round trains, from what the one before has left.
-FIRST = TrainingSettings(steps=5600, save_every=700, answer_weight=0.0, teacher_share=0.3, company=2 / 3)
+FIRST = TrainingSettings(steps=5600, save_every=700, answer_weight=0.0, teacher_share=0.3, multi_query_share=2 / 3)
 SECOND = TrainingSettings(steps=4800, groups=6, freeze_embeddings=True, save_every=400, seed=1)
 THIRD = replace(SECOND, steps=3200, learning_rate=4e-5, head_learning_rate=2e-4, mine_every=200, seed=2)
 # Of trained weights in the first mixture and in the last; the rest are those that round 1, or rounds 2 and 3 together,
@@ -46,14 +46,14 @@ def choose_passages(source: Path, target: Path, keep: Callable[[int, str, str], 
     """Copy the passages of a collection that are kept, by number, id and text, and the questions that they answer."""
     (target / "qrels").mkdir(parents=True, exist_ok=True)
     rows = [row for _, row in read_rows(source / "corpus.jsonl")]
-    kept = [row for i, row in enumerate(rows) if keep(i, row["_id"], row["text"])]
-    ids = {row["_id"] for row in kept}
+    chosen = [row for i, row in enumerate(rows) if keep(i, row["_id"], row["text"])]
+    ids = {row["_id"] for row in chosen}
     queries = {row["_id"]: row for _, row in read_rows(source / "queries.jsonl")}
     qrels = read_qrels(source / "qrels" / "train.tsv", queries, {row["_id"] for row in rows})
-    judged = [(query, passage, score) for query, of_query in qrels.items() for passage, score in of_query.items()]
+    judged = [(query, passage, score) for query, judgements in qrels.items() for passage, score in judgements.items()]
     judged = [line for line in judged if line[1] in ids]
     answered = {query for query, _, _ in judged}
-    write_rows(target / "corpus.jsonl", kept)
+    write_rows(target / "corpus.jsonl", chosen)
     write_rows(target / "queries.jsonl", [row for row in queries.values() if row["_id"] in answered])
     lines = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, line)) for line in judged)]
     (target / "qrels" / "train.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")

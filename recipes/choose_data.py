@@ -55,13 +55,13 @@ def choose_labelled(source: Path, target: Path, max_rows: int) -> Path:
     lines = (source / "train.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in random.Random(source.name).sample(lines, min(len(lines), max_rows))]
     seen: dict[tuple[str, str], str] = {}
-    kept = []
+    consistent = []
     for row in rows:  # some sets label a pair twice, differently
         key = (row["text"], row.get("query") or "")
         if seen.setdefault(key, str(row["label"])) == str(row["label"]):
-            kept.append(row)
+            consistent.append(row)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_rows(target, kept)
+    write_rows(target, consistent)
     return target
 
 

@@ -35,17 +35,17 @@ def keep_english(source: Path, target: Path) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     tokenizer = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
     old_ids = tokenizer["model"]["vocab"]
-    kept = [token for token in sorted(old_ids, key=old_ids.__getitem__) if is_needed(token)]
-    new_ids = {token: i for i, token in enumerate(kept)}
+    tokens = [token for token in sorted(old_ids, key=old_ids.__getitem__) if is_needed(token)]
+    new_ids = {token: i for i, token in enumerate(tokens)}
     tokenizer["model"]["vocab"] = new_ids
     for added in tokenizer["added_tokens"]:
         added["id"] = new_ids[added["content"]]
     for special in tokenizer["post_processor"]["special_tokens"].values():
         special["ids"] = [new_ids[token] for token in special["tokens"]]
     weights = load_file(source / WEIGHTS)
-    weights[_EMBEDDINGS] = weights[_EMBEDDINGS][[old_ids[token] for token in kept]]
+    weights[_EMBEDDINGS] = weights[_EMBEDDINGS][[old_ids[token] for token in tokens]]
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    config["vocab_size"] = len(kept)
+    config["vocab_size"] = len(tokens)
     for name, content in (("tokenizer.json", tokenizer), ("config.json", config)):
         (target / name).write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
     shutil.copyfile(source / "tokenizer_config.json", target / "tokenizer_config.json")

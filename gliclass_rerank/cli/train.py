@@ -58,7 +58,7 @@ def train(
     teacher_share: Annotated[
         float, typer.Option(min=0, max=1, help="Of the order to learn, where the answer is known.")
     ] = 0.1,
-    company: Annotated[
+    multi_query_share: Annotated[
         float,
         typer.Option(
             "--multi-query-share",
@@ -101,7 +101,7 @@ def train(
             focal_gamma=focal_gamma,
             answer_weight=answer_weight,
             teacher_share=teacher_share,
-            company=company,
+            multi_query_share=multi_query_share,
             freeze_embeddings=freeze_embeddings,
             mine_every=mine_every,
             save_every=save_every,

@@ -199,6 +199,6 @@ def nli_classifier(model: str | os.PathLike[str], device: str | None = None, dty
 
     def classify(texts: list[str], labels: list[str]) -> list[str]:
         filled = [text or " " for text in texts]  # the pipeline takes no empty one
-        return [found["labels"][0] for found in run(filled, candidate_labels=labels)]
+        return [prediction["labels"][0] for prediction in run(filled, candidate_labels=labels)]
 
     return classify

@@ -77,11 +77,11 @@ def read_collection(
     folder = Path(folder)
     passages, texts = read_passages(folder / "corpus.jsonl"), read_queries(folder / "queries.jsonl")
     judged = read_qrels(folder / "qrels" / f"{split}.tsv", texts, passages)
-    qrels = {query: of_query for query, of_query in judged.items() if max(of_query.values()) > 0}
+    qrels = {query: judgements for query, judgements in judged.items() if max(judgements.values()) > 0}
     path = _find_run(folder, split)
     run = None if path is None else read_run(path, texts, passages)
     if run is not None:
-        qrels = {query: of_query for query, of_query in qrels.items() if query in run}
+        qrels = {query: judgements for query, judgements in qrels.items() if query in run}
     if not qrels:
         raise ValueError(f"{folder}: no query of the split {split!r} has a relevant passage and candidates.")
     chosen = {query: texts[query] for query in _draw(qrels, queries, seed)}
@@ -98,15 +98,15 @@ def read_collection(
 
 def _are_lists(qrels: Mapping[str, Mapping[str, int]]) -> bool:
     """Whether most queries have judged passages of both kinds; a few may have been given relevant ones only."""
-    return sum(min(of_query.values()) <= 0 for of_query in qrels.values()) > len(qrels) / 2
+    return sum(min(judgements.values()) <= 0 for judgements in qrels.values()) > len(qrels) / 2
 
 
 def _find_run(folder: Path, split: str) -> Path | None:
-    found = sorted(path for path in (folder / "runs").glob("*.trec") if path.name.startswith(f"{split}."))
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+    run_paths = sorted(path for path in (folder / "runs").glob("*.trec") if path.name.startswith(f"{split}."))
+    if len(run_paths) > 1:
+        names = ", ".join(path.name for path in run_paths)
         raise ValueError(f"{folder / 'runs'} holds several runs of the split {split!r} ({names}). Leave one of them.")
-    return found[0] if found else None
+    return run_paths[0] if run_paths else None
 
 
 def _draw(queries: Iterable[str], count: int | None, seed: int) -> list[str]:

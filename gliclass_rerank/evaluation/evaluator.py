@@ -48,8 +48,8 @@ def evaluate(collection: Collection, score: Score) -> Evaluation:
 
     Example:
         >>> tea = Collection("tea", "", {"q": "tea?"}, {"a": "Rain.", "b": "Tea"}, {"q": ["a", "b"]}, {"q": {"b": 1}})
-        >>> found = evaluate(tea, lambda query, passages: [float("Tea" in passage) for passage in passages])
-        >>> found.first_stage["MRR@10"].mean, found.reranked["MRR@10"].mean
+        >>> evaluation = evaluate(tea, lambda query, passages: [float("Tea" in passage) for passage in passages])
+        >>> evaluation.first_stage["MRR@10"].mean, evaluation.reranked["MRR@10"].mean
         (0.5, 1.0)
     """
     for module in ("ir_measures", "scipy"):  # before any time is spent on scoring

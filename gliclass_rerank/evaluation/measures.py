@@ -32,6 +32,6 @@ def measure(qrels: Mapping[str, Mapping[str, int]], ranking: Mapping[str, Sequen
     # Ranks in place of scores: no two are equal, so the order given is the order measured.
     run = {query: {passage: -place for place, passage in enumerate(ids)} for query, ids in ranking.items()}
     values: dict[str, dict[str, float]] = {name: {} for name in MEASURES}
-    for found in ir_measures.iter_calc(list(measures), qrels, run):
-        values[measures[found.measure]][found.query_id] = float(found.value)
+    for value in ir_measures.iter_calc(list(measures), qrels, run):
+        values[measures[value.measure]][value.query_id] = float(value.value)
     return {name: [by_query[query] for query in qrels] for name, by_query in values.items()}

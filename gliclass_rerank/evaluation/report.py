@@ -98,11 +98,15 @@ def as_classification_table(results: Mapping[str, Sequence[Classified]]) -> Tabl
         ['dataset', 'texts', 'm']
     """
     table = Table("dataset", "texts", *(Column(Text(name)) for name in results), title="macro-F1 (accuracy)")
-    for of_set in zip(*results.values(), strict=True):
-        cells = (f"{found.macro_f1:.4f} ({found.accuracy:.4f})" for found in of_set)
-        table.add_row(Text(of_set[0].name), str(of_set[0].texts), *cells)
+    for set_results in zip(*results.values(), strict=True):
+        cells = (f"{result.macro_f1:.4f} ({result.accuracy:.4f})" for result in set_results)
+        table.add_row(Text(set_results[0].name), str(set_results[0].texts), *cells)
     table.add_section()
-    table.add_row("average", "", *(f"{mean(found.macro_f1 for found in of):.4f}" for of in results.values()))
+    table.add_row(
+        "average",
+        "",
+        *(f"{mean(result.macro_f1 for result in model_results):.4f}" for model_results in results.values()),
+    )
     return table
 
 
@@ -121,17 +125,19 @@ def as_classification_record(results: Mapping[str, Sequence[Classified]]) -> dic
     """
     rows = [
         {
-            "dataset": of_set[0].name,
-            "labels": of_set[0].labels,
-            "texts": of_set[0].texts,
+            "dataset": set_results[0].name,
+            "labels": set_results[0].labels,
+            "texts": set_results[0].texts,
             "models": {
-                model: {"macro-F1": _rounded(found.macro_f1), "accuracy": _rounded(found.accuracy)}
-                for model, found in zip(results, of_set, strict=True)
+                model: {"macro-F1": _rounded(result.macro_f1), "accuracy": _rounded(result.accuracy)}
+                for model, result in zip(results, set_results, strict=True)
             },
         }
-        for of_set in zip(*results.values(), strict=True)
+        for set_results in zip(*results.values(), strict=True)
     ]
-    averages = {model: _rounded(mean(found.macro_f1 for found in of)) for model, of in results.items()}
+    averages = {
+        model: _rounded(mean(result.macro_f1 for result in model_results)) for model, model_results in results.items()
+    }
     return {"classification": rows, "average macro-F1": averages}
 
 

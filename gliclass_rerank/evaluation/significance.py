@@ -73,10 +73,10 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float] | None:
     import numpy as np
     from scipy import stats
 
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         (np.array(values),), np.mean, method="percentile", n_resamples=_RESAMPLES, batch=_batch(values), rng=_SEED
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(interval.low), float(interval.high)
 
 
 def paired_p_value(values: Sequence[float], baseline: Sequence[float]) -> float | None:
@@ -104,7 +104,7 @@ def paired_p_value(values: Sequence[float], baseline: Sequence[float]) -> float 
     from scipy import stats
 
     # Under the null hypothesis each query's difference could as well have the other sign.
-    found = stats.permutation_test(
+    test = stats.permutation_test(
         (np.array(values) - np.array(baseline),),
         np.mean,
         permutation_type="samples",
@@ -113,7 +113,7 @@ def paired_p_value(values: Sequence[float], baseline: Sequence[float]) -> float 
         batch=_batch(values),
         rng=_SEED,
     )
-    return float(found.pvalue)
+    return float(test.pvalue)
 
 
 def _batch(values: Sequence[float]) -> int:

@@ -275,17 +275,17 @@ class Scheduler:
     def _take_items(self, job: _Job, room: float, *, at_least_one: bool) -> tuple[list[int], float]:
         """The next items of a job that fit into some seconds, and the seconds left; none left if any had to wait."""
         pace = job.seconds_per_cost or self._seconds_per_cost.get(job.score)
-        taken: list[int] = []
+        chosen: list[int] = []
         while job.pending:
             item = job.items[job.pending[-1]]
             seconds = math.inf if pace is None else pace * item.cost
-            if seconds > room and (taken or not at_least_one):
-                return taken, 0.0
+            if seconds > room and (chosen or not at_least_one):
+                return chosen, 0.0
             room -= seconds
-            taken.append(job.pending.pop())
+            chosen.append(job.pending.pop())
             job.waiting -= item.weight
             job.pending_cost -= item.cost
-        return taken, room
+        return chosen, room
 
     # In the thread
 

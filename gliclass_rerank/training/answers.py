@@ -60,8 +60,8 @@ class NetworkWithFinder(nn.Module):
         with torch.autocast(input_ids.device.type, enabled=False):
             labels, _ = self.network.label_vectors(tokens, input_ids, attention_mask, num_labels)
             states = (tokens.detach(), labels.detach()) if finder_alone else (tokens, labels)
-            found: Tensor = self.finder(*states)
-        return self.network.score_tokens(tokens, input_ids, attention_mask, num_labels), found
+            answer_logits: Tensor = self.finder(*states)
+        return self.network.score_tokens(tokens, input_ids, attention_mask, num_labels), answer_logits
 
 
 def mark_answers(ids: Sequence[int], answers: Sequence[Sequence[int]]) -> list[bool]:
@@ -84,7 +84,7 @@ def mark_answers(ids: Sequence[int], answers: Sequence[Sequence[int]]) -> list[b
 
 
 def answers_loss(
-    prompts: PromptBuilder, groups: Sequence[Group], sequences: Sequence[Prompt], found: Sequence[Tensor]
+    prompts: PromptBuilder, groups: Sequence[Group], sequences: Sequence[Prompt], answer_logits: Sequence[Tensor]
 ) -> Tensor:
     """The mean of ``answer_loss`` over the questions whose answer's place is known.
 
@@ -92,13 +92,13 @@ def answers_loss(
         prompts: What built the sequences.
         groups: Groups of passages and questions.
         sequences: One for each passage of each group.
-        found: Of each sequence, the finder's logits (questions, tokens).
+        answer_logits: The finder's logits (questions, tokens) of each sequence.
 
     Returns:
         A scalar; 0 where no place is known.
     """
     losses = []
-    rest = iter(zip(sequences, found, strict=True))
+    rest = iter(zip(sequences, answer_logits, strict=True))
     for group in groups:
         own = list(islice(rest, len(group.passages)))
         if group.answers is None:
@@ -113,7 +113,7 @@ def answers_loss(
             logits = torch.cat([rows[q, text] for (_, rows), (_, text) in zip(own, texts, strict=True)])
             losses.append(answer_loss(logits, torch.tensor(marked, device=logits.device)))
     known = [loss for loss in losses if loss is not None]
-    return torch.stack(known).mean() if known else torch.zeros((), device=found[0].device)
+    return torch.stack(known).mean() if known else torch.zeros((), device=answer_logits[0].device)
 
 
 def answer_loss(logits: Tensor, marked: Tensor) -> Tensor | None:

@@ -52,8 +52,8 @@ class Question:
         """The answers that stand in a text, each as it is written there."""
         lowered = text.lower()
         written = text if len(text) == len(lowered) else lowered  # in lower case, a letter may be two
-        found = (written[start : start + len(a)] for a in self.answers for start in _places(lowered, a))
-        return tuple(dict.fromkeys(found))
+        written_answers = (written[start : start + len(a)] for a in self.answers for start in _places(lowered, a))
+        return tuple(dict.fromkeys(written_answers))
 
 
 def _places(text: str, words: str) -> Iterator[int]:
@@ -114,7 +114,7 @@ def spread(questions: Sequence[Question], count: int) -> list[Question]:
         ['0', '3']
     """
     if count > len(questions):
-        raise ValueError(f"{count} questions are wanted, but there are {len(questions)}.")
+        raise ValueError(f"{count} questions are asked for, but the data has only {len(questions)}.")
     return [questions[i * len(questions) // count] for i in range(count)]
 
 

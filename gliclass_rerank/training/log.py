@@ -38,8 +38,8 @@ class TrainingLog(TrainerCallback):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
         whole = (line for line in lines if line.endswith("\n"))  # the last one of a run that was cut off may not be
-        kept = [line for line in whole if json.loads(line)["step"] <= state.global_step]
-        self._path.write_text("".join(kept), encoding="utf-8")
+        lines = [line for line in whole if json.loads(line)["step"] <= state.global_step]
+        self._path.write_text("".join(lines), encoding="utf-8")
         self._progress.start()
         self._progress.update(self._task, total=state.max_steps, completed=state.global_step)
 

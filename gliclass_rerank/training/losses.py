@@ -33,8 +33,8 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.5, gamma: float
     is_known = targets >= 0
     targets = targets.clamp(min=0)
     losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    found = logits.sigmoid()
-    missed = targets * (1 - found) + (1 - targets) * found
+    scores = logits.sigmoid()
+    missed = targets * (1 - scores) + (1 - targets) * scores
     weights = targets * alpha + (1 - targets) * (1 - alpha)
     # Clamped, since the slope of a root is infinite at zero.
     return (weights * missed.clamp(min=1e-8) ** gamma * losses * is_known).sum() / is_known.sum().clamp(min=1)
@@ -48,9 +48,9 @@ def list_loss(
     Args:
         logits: (passages, questions) of one group.
         targets: The same shape, 1 where the passage answers the question.
-        taught: The same shape: a teacher's distribution over each question's passages. What is
-            wanted is then mostly the targets, and the teacher alone where no passage answers.
-        teacher_share: Of what is wanted where a passage answers, in [0, 1]; the teacher is right less often.
+        taught: The same shape: a teacher's distribution over each question's passages. The goal is then
+            a mixture of the targets and the teacher's, and the teacher's alone if no passage answers.
+        teacher_share: The teacher's share of the mixture, in [0, 1]; the teacher is right less often.
 
     Returns:
         The mean over questions, a scalar; without a teacher, over those that a passage answers.
@@ -62,13 +62,13 @@ def list_loss(
     """
     targets = targets.clamp(min=0)
     answered = targets.sum(0) > 0
-    wanted = targets / targets.sum(0).clamp(min=1)
+    goal = targets / targets.sum(0).clamp(min=1)
     if taught is not None:
-        wanted = wanted.lerp(taught, teacher_share).where(answered, taught)
+        goal = goal.lerp(taught, teacher_share).where(answered, taught)
         answered = torch.ones_like(answered)
     if len(logits) == 1 or not answered.any():
         return logits.sum() * 0  # nothing to order
-    return nn.functional.cross_entropy(logits.T[answered], wanted.T[answered])
+    return nn.functional.cross_entropy(logits.T[answered], goal.T[answered])
 
 
 def group_loss(

@@ -53,8 +53,8 @@ class HardNegatives:
         Returns:
             Positions of passages, fewer than ``count`` where nearly all seem to answer.
         """
-        found = (rng.sample(hits, len(hits)) for hits in self._finds(question))
-        in_turn = dict.fromkeys(i for turn in zip_longest(*found) for i in turn if i is not None)
+        hit_lists = (rng.sample(hits, len(hits)) for hits in self._finds(question))
+        in_turn = dict.fromkeys(i for turn in zip_longest(*hit_lists) for i in turn if i is not None)
         chosen = list(islice((i for i in in_turn if self._is_wrong(question, i)), hard))
         siblings = self._by_title[self._data.passages[self._data.questions[question].passages[0]].title]
         # A few tries each: where the answer is a common word, nearly every passage holds it.
@@ -86,25 +86,25 @@ class HardNegatives:
 
     def answers(self, question: int, passage: int) -> bool:
         """Whether a passage answers a question, as far as anyone can tell."""
-        asked = self._data.questions[question]
-        return passage in asked.passages or asked.is_named_in(self._data.passages[passage].whole)
+        the_question = self._data.questions[question]
+        return passage in the_question.passages or the_question.is_named_in(self._data.passages[passage].whole)
 
     def _is_wrong(self, question: int, passage: int) -> bool:
         return not self.answers(question, passage) and not self._may_answer(question, passage)
 
     def _may_answer(self, question: int, passage: int) -> bool:
         """Whether the teacher likes a passage better than the marked answer, and no known words say otherwise."""
-        asked = self._data.questions[question]
-        if self._teacher is None or asked.answers or passage in asked.negatives:
+        the_question = self._data.questions[question]
+        if self._teacher is None or the_question.answers or passage in the_question.negatives:
             return False
-        [marked], [other] = self._teacher.similarities([asked.passages[0], passage], [question])
+        [marked], [other] = self._teacher.similarities([the_question.passages[0], passage], [question])
         return other > marked
 
     def _finds(self, question: int) -> list[Sequence[int]]:
         misleading = self.mined.get(question)
-        found: list[Sequence[int]] = [misleading] if misleading else self._searched(question, _NEAREST)
+        hit_lists: list[Sequence[int]] = [misleading] if misleading else self._searched(question, _NEAREST)
         given = self._data.questions[question].negatives
-        return [given, *found] if given else found
+        return [given, *hit_lists] if given else hit_lists
 
     def _searched(self, question: int, top_k: int) -> list[Sequence[int]]:
         hits: list[Sequence[int]] = [self.search(self._data.questions[question].text, top_k)]

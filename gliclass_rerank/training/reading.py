@@ -105,9 +105,9 @@ class _Reader:
         queries = {row["_id"]: (where, row) for where, row in read_rows(folder / "queries.jsonl")}
         for query_id, judged in read_qrels(folder / "qrels" / "train.tsv", queries, place).items():
             where, row = queries[query_id]
-            found = [(position, judged[id_]) for id_ in judged if (position := place[id_]) is not None]
-            right = tuple(position for position, relevance in found if relevance > 0)
-            wrong = tuple(position for position, relevance in found if relevance <= 0)
+            placed = [(position, judged[id_]) for id_ in judged if (position := place[id_]) is not None]
+            right = tuple(position for position, relevance in placed if relevance > 0)
+            wrong = tuple(position for position, relevance in placed if relevance <= 0)
             if right:
                 text = _text(row, "text", where)
                 self._add(Question(text, right, _answers(row, where), wrong, folder.name))

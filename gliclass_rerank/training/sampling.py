@@ -20,7 +20,7 @@ from gliclass_rerank.training.teacher import Teacher
 _PASSAGES = 6  # of a group at most, a near miss aside
 _HARD = 4  # of them hard negatives
 _MOST_QUESTIONS = 8  # of a group
-_COMPANY = 0.15
+_MULTI_QUERY_SHARE = 0.15
 _FEWEST_COMPANIONS = 2
 _STRANGERS = 2  # questions of any passage that may be among the companions
 _MIN_CROP_WORDS, _MAX_CROP_WORDS = 12, 400
@@ -68,8 +68,9 @@ _FUNCTION_WORD = re.compile(
 class Group:
     """Passages and questions, and what is known of passage p and question q.
 
-    ``targets[p][q]`` is 1 where p answers q, 0 where it does not, -1 where nobody knows; ``similarities[p][q]`` is what the teacher finds, if there is one;
-    ``answers[p][q]`` are the words with which p answers q, as far as they are known.
+    ``targets[p][q]`` is 1 where p answers q, 0 where it does not, -1 where nobody knows;
+    ``similarities[p][q]`` is the teacher's cosine, if there is a teacher; ``answers[p][q]`` are the words with
+    which p answers q, if they are known.
     """
 
     passages: list[str]
@@ -104,7 +105,7 @@ class GroupSampler:
         data: What to draw from.
         negatives: Made from the same data.
         teacher: Its vectors are in the data's order.
-        company: Share of the groups around a question that hold others too, in [0, 1].
+        multi_query_share: Share of the groups around a question that hold others too, in [0, 1].
         text_share: Share of the groups that hold a text with labels, in [0, 1]; None for the root of their number.
         statement_share: Share of the groups around a question that have a stretch of another passage as the query and
             only the teacher's similarities as targets, in [0, 1]: long queries, which few collections have.
@@ -125,13 +126,14 @@ class GroupSampler:
         negatives: HardNegatives,
         teacher: Teacher | None = None,
         *,
-        company: float = _COMPANY,
+        multi_query_share: float = _MULTI_QUERY_SHARE,
         text_share: float | None = None,
         statement_share: float = 0.0,
         empty_share: float = 0.0,
         seed: int = 0,
     ) -> None:
-        self._data, self._negatives, self._teacher, self._company, self._seed = data, negatives, teacher, company, seed
+        self._data, self._negatives, self._teacher, self._seed = data, negatives, teacher, seed
+        self._multi_query_share = multi_query_share
         self._text_share, self._statement_share, self._empty_share = text_share, statement_share, empty_share
         self._by_passage: dict[int, list[int]] = defaultdict(list)
         for i, question in enumerate(data.questions):
@@ -177,7 +179,9 @@ class GroupSampler:
         if self._teacher and rng.random() < self._statement_share:
             return self._around_statement(answering, rng)
         chosen = [answering, *self._negatives.draw(number, _HARD, _PASSAGES - 1, rng)]
-        numbers = [number, *self._companions(number, chosen, rng)] if rng.random() < self._company else [number]
+        numbers = [number]
+        if rng.random() < self._multi_query_share:
+            numbers += self._companions(number, chosen, rng)
         questions = [self._data.questions[i] for i in numbers]
         while len(questions) > 1 and sum(len(q.text.split()) for q in questions) > _QUESTION_WORDS:
             questions.pop()

@@ -30,8 +30,8 @@ class Teacher:
 
     def nearest(self, question: int, top_k: int) -> list[int]:
         """The passages most like a question, best first."""
-        found = (self.passages @ self.questions[question]).topk(min(top_k, len(self.passages)))
-        return [int(i) for i in found.indices]
+        best = (self.passages @ self.questions[question]).topk(min(top_k, len(self.passages)))
+        return [int(i) for i in best.indices]
 
     def nearest_passages(self, passage: int, top_k: int) -> list[int]:
         """The passages most like a passage, itself included, best first."""

@@ -125,7 +125,7 @@ def train(
             data,
             negatives,
             vectors,
-            company=settings.company,
+            multi_query_share=settings.multi_query_share,
             text_share=settings.text_share,
             statement_share=settings.statement_share,
             empty_share=settings.empty_share,

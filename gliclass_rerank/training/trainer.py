@@ -55,7 +55,7 @@ class TrainingSettings:
         answer_weight: Of the loss by which the model learns where the answers stand, if their words
             are known, beside the loss of the scores; 0 for none.
         teacher_share: Of what the list loss wants where the answer is known, in [0, 1].
-        company: Share of the groups around a question that hold others too, in [0, 1]: the model then
+        multi_query_share: Share of the groups around a question that hold others too, in [0, 1]: the model then
             learns to score several queries at a time.
         text_share: See ``GroupSampler``.
         statement_share: See ``GroupSampler``.
@@ -75,7 +75,7 @@ class TrainingSettings:
     focal_gamma: float = 0.0
     answer_weight: float = 1.0
     teacher_share: float = 0.1
-    company: float = 0.15
+    multi_query_share: float = 0.15
     text_share: float | None = None
     statement_share: float = 0.0
     empty_share: float = 0.0
@@ -101,8 +101,8 @@ def last_state(output: Path) -> Path | None:
         output: The run's folder.
     """
     # What was mined is written last, so a state with it is whole.
-    found = [mined.parent for mined in (output / STATES).glob(f"checkpoint-*/{_MINED}")]
-    return max(found, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+    states = [mined.parent for mined in (output / STATES).glob(f"checkpoint-*/{_MINED}")]
+    return max(states, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
 
 def set_training_attention(network: GLiClassNetwork) -> None:
@@ -189,19 +189,19 @@ class GroupTrainer(Trainer):
         # A finder that starts at random would spoil the encoder, so at first it learns alone.
         alone = self.state.global_step < self.args.warmup_steps
         # No dropout: few questions are seen twice, and on a CPU it takes 40 % of the time.
-        logits, found = _forward(model.eval(), sequences, self.args.device, finder_alone=alone)
+        logits, answer_logits = _forward(model.eval(), sequences, self.args.device, finder_alone=alone)
         options = {
             "teacher_share": self._settings.teacher_share,
             "alpha": 0.5 if self._settings.focal_alpha is None else self._settings.focal_alpha,
             "gamma": self._settings.focal_gamma,
         }
         losses = [
-            group_loss(rows, rows.new_tensor(group.targets), wanted, **options)
-            for group, rows, wanted in zip(groups, _by_group(logits, groups), self._taught(groups), strict=True)
+            group_loss(rows, rows.new_tensor(group.targets), goal, **options)
+            for group, rows, goal in zip(groups, _by_group(logits, groups), self._taught(groups), strict=True)
         ]
         loss = torch.stack(losses).mean()
         if self._settings.answer_weight:
-            loss = loss + self._settings.answer_weight * answers_loss(self._prompts, groups, sequences, found)
+            loss = loss + self._settings.answer_weight * answers_loss(self._prompts, groups, sequences, answer_logits)
         if not math.isfinite(loss.item()):
             step = self.state.global_step
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower the learning rate.")
@@ -288,7 +288,7 @@ class _Mining(TrainerCallback):
         """A run that goes on does so with what it had mined."""
         if state.global_step:
             mined = json.loads(_file_of_mined(args, state).read_text(encoding="utf-8"))
-            self._negatives.mined = {int(question): found for question, found in mined.items()}
+            self._negatives.mined = {int(question): passages for question, passages in mined.items()}
 
     def on_step_begin(
         self,
