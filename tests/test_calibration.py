@@ -122,7 +122,7 @@ def test_the_command_calibrates_and_changes_no_order(tmp_path: Path) -> None:
     assert orders[0] == orders[1]
     assert torch.isfinite(torch.tensor(calibrated.score("Which wall is green?", passages))).all()
     again = CliRunner().invoke(app, ["calibrate", str(tmp_path / "model"), str(folder), "--questions", "70"])
-    assert again.exit_code == 2 and "holds a model already" in " ".join(again.stderr.split())
+    assert again.exit_code == 2 and "already holds a model" in " ".join(again.stderr.split())
 
 
 def test_the_command_uses_the_questions_that_training_kept_out_and_says_when_there_are_none(tmp_path: Path) -> None:

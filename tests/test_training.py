@@ -230,7 +230,7 @@ def test_training_gives_a_checkpoint_that_both_libraries_load(encoder: Path, col
     ours = GLiClassReranker.from_pretrained(output, device="cpu", dtype="float32")
     official = OfficialPipeline(output).score("Which wall is red?", passages)
     assert ours.score("Which wall is red?", passages) == pytest.approx(official, abs=1e-5)
-    assert "holds a model already" in run("train", output, colors, "--start", encoder, fails=True)
+    assert "already holds a model" in run("train", output, colors, "--start", encoder, fails=True)
 
 
 def test_questions_kept_out_leave_no_trace_in_the_weights(encoder: Path, tmp_path: Path) -> None:

@@ -23,8 +23,6 @@ _MOST_QUESTIONS = 8  # of a group
 _MULTI_QUERY_SHARE = 0.15
 _FEWEST_COMPANIONS = 2
 _STRANGERS = 2  # questions of any passage that may be among the companions
-_MIN_CROP_WORDS, _MAX_CROP_WORDS = 12, 400
-_QUESTION_WORDS = 200  # of a group's questions together, so that room for the passage is left
 _MAX_LABELS = (8, 32)  # of a classified text: mostly few, sometimes a long list
 _STATEMENT_WORDS = (20, 160)
 _STATEMENT_PASSAGES = 6
@@ -110,6 +108,8 @@ class GroupSampler:
         statement_share: Share of the groups around a question that have a stretch of another passage as the query and
             only the teacher's similarities as targets, in [0, 1]: long queries, which few collections have.
         empty_share: Share of the groups around a question with a passage that says nothing, in [0, 1].
+        crop_words: The fewest and the most words of a passage that is cropped around an answer.
+        question_words: Words of a group's questions together, so that they leave room for the passage.
         seed: Decides everything that is drawn.
 
     Example:
@@ -130,10 +130,13 @@ class GroupSampler:
         text_share: float | None = None,
         statement_share: float = 0.0,
         empty_share: float = 0.0,
+        crop_words: tuple[int, int] = (30, 150),
+        question_words: int = 80,
         seed: int = 0,
     ) -> None:
         self._data, self._negatives, self._teacher, self._seed = data, negatives, teacher, seed
         self._multi_query_share = multi_query_share
+        self._crop_words, self._question_words = crop_words, question_words
         self._text_share, self._statement_share, self._empty_share = text_share, statement_share, empty_share
         self._by_passage: dict[int, list[int]] = defaultdict(list)
         for i, question in enumerate(data.questions):
@@ -183,7 +186,7 @@ class GroupSampler:
         if rng.random() < self._multi_query_share:
             numbers += self._companions(number, chosen, rng)
         questions = [self._data.questions[i] for i in numbers]
-        while len(questions) > 1 and sum(len(q.text.split()) for q in questions) > _QUESTION_WORDS:
+        while len(questions) > 1 and sum(len(q.text.split()) for q in questions) > self._question_words:
             questions.pop()
             numbers.pop()
         answered = [(q, self._data.passages[i].text) for q in questions for i in q.passages if i in chosen]
@@ -215,7 +218,10 @@ class GroupSampler:
             [q.answers_in(text) if target else () for q, target in zip(questions, row, strict=True)]
             for text, row in zip(texts, targets, strict=True)
         ]
-        return _shuffled(Group(texts, [vary(q.text, rng) for q in questions], targets, similarities, answers), rng)
+        return _shuffled(
+            Group(texts, [vary(q.text, rng, self._question_words) for q in questions], targets, similarities, answers),
+            rng,
+        )
 
     def _around_statement(self, source: int, rng: random.Random) -> Group:
         """A stretch of a passage as the query of passages like it; how well they fit, only the teacher says."""
@@ -255,30 +261,33 @@ class GroupSampler:
 
     def _crop(self, passage: int, question: Question | None, rng: random.Random) -> str:
         """A stretch of a passage, with the answer of a question that it answers."""
-        crops = _crops(self._data.passages[passage].text, _crop_size(rng, _MAX_CROP_WORDS), rng)
+        crops = _crops(self._data.passages[passage].text, rng.randint(*self._crop_words), rng)
         return next((crop for crop in crops if question and question.is_named_in(crop)), crops[0])
 
     def _near_miss(self, passage: int, question: Question, rng: random.Random) -> str | None:
         """A stretch of a passage without any answer of the question, where that can be had."""
         if question.is_named_in(self._data.passages[passage].title):
             return None
-        crops = _crops(self._data.passages[passage].text, _crop_size(rng, _MAX_CROP_WORDS // 4), rng)
+        crops = _crops(
+            self._data.passages[passage].text, rng.randint(self._crop_words[0], self._crop_words[1] // 2), rng
+        )
         return next((crop for crop in crops if not question.is_named_in(crop)), None)
 
 
-def vary(question: str, rng: random.Random) -> str:
+def vary(question: str, rng: random.Random, max_words: int = 80) -> str:
     """Write some questions as people type them: in lower case, as keywords, or with a slip.
 
     Args:
         question: The question.
         rng: Decides how.
+        max_words: A longer question is cut.
 
     Example:
         >>> {vary("Who wrote The Art of Fugue?", random.Random(i)) for i in range(60)} >= {
         ...     "Who wrote The Art of Fugue?", "who wrote the art of fugue", "wrote art fugue"}
         True
     """
-    question = " ".join(question.split()[:_QUESTION_WORDS])
+    question = " ".join(question.split()[:max_words])
     kind = rng.random()
     if kind < 0.65:
         return question
@@ -316,11 +325,6 @@ def _crops(text: str, size: int, rng: random.Random) -> list[str]:
     starts = [*range(0, last, max(1, size // 8)), last]
     rng.shuffle(starts)
     return [" ".join(words[start : start + size]) for start in starts]
-
-
-def _crop_size(rng: random.Random, max_words: int) -> int:
-    """Words of a crop: short ones as often as long ones, by their logarithm."""
-    return round(_MIN_CROP_WORDS * (max_words / _MIN_CROP_WORDS) ** rng.random())
 
 
 def _kind(question: str) -> str:

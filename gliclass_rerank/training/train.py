@@ -129,6 +129,8 @@ def train(
             text_share=settings.text_share,
             statement_share=settings.statement_share,
             empty_share=settings.empty_share,
+            crop_words=settings.crop_words,
+            question_words=settings.question_words,
             seed=settings.seed,
         ),
         output,
