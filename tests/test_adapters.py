@@ -415,8 +415,8 @@ def test_facets_are_the_adapter_s_own_and_can_be_any_iterable(harness: Any) -> N
     facets.append(" ")
     drawn = harness.make(**FP32, facets=(facet for facet in ("is about trade",)))
     for adapter in (given, drawn):
-        results = harness.unwrap(harness.run(adapter, QUERY, harness.wrap(ITEMS))[0])
-        assert list(results.metadata["relevance_facets"]) == ["is about trade"]
+        result = harness.unwrap(harness.run(adapter, QUERY, harness.wrap(ITEMS))[0])
+        assert list(result.metadata["relevance_facets"]) == ["is about trade"]
 
 
 def test_of_long_texts_the_best_window_s_place_comes_in_the_metadata(rank: Any, bundled: GLiClassReranker) -> None:
@@ -430,14 +430,14 @@ def test_of_long_texts_the_best_window_s_place_comes_in_the_metadata(rank: Any, 
 
 
 def test_the_place_of_an_earlier_window_does_not_stay(rank: Any) -> None:
-    [results] = rank([Item("Sugar.", "a", metadata={"relevance_span": [3, 9], "page": 2})])
-    assert results.metadata == {"page": 2}
+    [result] = rank([Item("Sugar.", "a", metadata={"relevance_span": [3, 9], "page": 2})])
+    assert result.metadata == {"page": 2}
 
 
 def test_the_new_metadata_can_be_saved_as_json(rank: Any) -> None:
     items = [Item(f"{ITEMS[1].text} " * 100, "long")]
-    [results] = rank(items, facets=["is about plants"], long_passages="windows")
-    assert set(json.loads(json.dumps(results.metadata))) == {"relevance_facets", "relevance_span"}
+    [result] = rank(items, facets=["is about plants"], long_passages="windows")
+    assert set(json.loads(json.dumps(result.metadata))) == {"relevance_facets", "relevance_span"}
 
 
 def test_pickled_it_is_the_same_adapter_without_the_weights(harness: Any) -> None:

@@ -59,7 +59,8 @@ def test_yaml_written_by_one_process_runs_in_another(tmp_path: Path) -> None:
 def test_saved_and_loaded_every_option_is_the_same(bundled: GLiClassReranker) -> None:
     options: dict[str, Any] = {
         "model": "some/name", "token": Secret.from_env_var("MY_TOKEN"), "top_k": 4, "score_threshold": 0.0,
-        "max_length": 77, "long_passages": "windows", "long_queries": "truncate", "token_budget": 4096, "revision": "main", "fusion": "rrf", "together": True,
+        "max_length": 77, "long_passages": "windows", "long_queries": "truncate",
+        "token_budget": 4096, "revision": "main", "fusion": "rrf", "together": True,
         "facets": {"is new": 0.5}, "meta_fields_to_embed": ["title"], "embedding_separator": " - ",
         "query_prefix": "a", "query_suffix": "b", "document_prefix": "c", "document_suffix": "d",
         "scale_score": False, **FP32,
@@ -78,8 +79,8 @@ def test_the_best_window_s_place_is_that_in_the_content() -> None:
     filler = "The council met on Monday and spoke about the price of coal. " * 40
     document = Document(content=f"{filler}{DOCUMENTS[1].content} {filler}", meta={"title": "Minutes"})
     options = {"meta_fields_to_embed": ["title"], "document_prefix": "passage: ", "document_suffix": " (end)"}
-    [results] = GLiClassRanker(long_passages="windows", **options, **FP32).run(QUERY, [document])["documents"]
-    start, end = results.meta["relevance_span"]
+    [result] = GLiClassRanker(long_passages="windows", **options, **FP32).run(QUERY, [document])["documents"]
+    start, end = result.meta["relevance_span"]
     content = document.content or ""
     assert "Tea is brewed from leaves." in content[start:end] and 0 < start < end < start + 1000
 
@@ -142,14 +143,14 @@ def test_metadata_prefixes_and_suffixes_reach_the_model(bundled: GLiClassReranke
         query_prefix="question: ", query_suffix="!", document_prefix="<", document_suffix=">", **FP32,
     )  # fmt: skip
     document = Document(content="brewed", meta={"title": "Tea", "none": None, "zero": 0, "no": False})
-    [results] = ranker.run(QUERY, [document])["documents"]
-    assert [results.score] == bundled.score(f"question: {QUERY}!", ["<Tea|0|False|brewed>"])
+    [result] = ranker.run(QUERY, [document])["documents"]
+    assert [result.score] == bundled.score(f"question: {QUERY}!", ["<Tea|0|False|brewed>"])
 
 
 def test_the_best_retrieved_of_documents_with_the_same_id_is_ranked() -> None:
     twins = [Document(id="x", content=text, score=score) for text, score in (("a", None), ("b", 0.2), ("c", -0.1))]
-    [results] = GLiClassRanker(**FP32).run(QUERY, twins)["documents"]
-    assert results.content == "b"
+    [result] = GLiClassRanker(**FP32).run(QUERY, twins)["documents"]
+    assert result.content == "b"
 
 
 async def test_a_pipeline_runs_and_runs_async(bundled: GLiClassReranker) -> None:

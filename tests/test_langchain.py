@@ -86,6 +86,6 @@ def test_anything_but_pairs_of_str_is_refused_by_the_cross_encoder(pairs: Any) -
 
 def test_metadata_of_the_input_stays_its_own() -> None:
     document = Document("Tea is brewed.", metadata={"relevance_score": 7, "page": 2})
-    [results] = GLiClassRerank(**FP32).compress_documents([document], "tea")
-    assert results.metadata["page"] == 2 and results.metadata["relevance_score"] <= 1
+    [result] = GLiClassRerank(**FP32).compress_documents([document], "tea")
+    assert result.metadata["page"] == 2 and result.metadata["relevance_score"] <= 1
     assert document.metadata == {"relevance_score": 7, "page": 2}

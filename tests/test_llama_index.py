@@ -57,11 +57,11 @@ def test_the_best_window_s_place_is_that_in_the_node_s_text_and_stays_hidden() -
     text = f"\n {filler}Tea is brewed from leaves. {filler}\n"
     [given] = nodes(text, title="Minutes " * 120)
     postprocessor = GLiClassRerank(long_passages="windows", facets=["is about drinks"], **FP32)
-    [results] = postprocessor.postprocess_nodes([given], query_str=TEA)
-    start, end = results.node.metadata["relevance_span"]
+    [result] = postprocessor.postprocess_nodes([given], query_str=TEA)
+    start, end = result.node.metadata["relevance_span"]
     assert "Tea is brewed" in text[start:end] and 0 < start < end < len(text)
     for mode in (MetadataMode.EMBED, MetadataMode.LLM):
-        assert results.node.get_content(mode) == given.node.get_content(mode)
+        assert result.node.get_content(mode) == given.node.get_content(mode)
     assert list(given.node.metadata) == ["title"]
 
 
@@ -104,9 +104,9 @@ def test_a_failure_ends_its_event_and_a_refusal_starts_none(events: list[Any]) -
 def test_the_metadata_mode_says_what_the_model_reads(bundled: GLiClassReranker) -> None:
     given = nodes("It is brewed.", subject="tea leaves")
     for mode in (MetadataMode.EMBED, MetadataMode.NONE):
-        [results] = GLiClassRerank(metadata_mode=mode, **FP32).postprocess_nodes(given, query_str=TEA)
+        [result] = GLiClassRerank(metadata_mode=mode, **FP32).postprocess_nodes(given, query_str=TEA)
         expected = bundled.score(TEA, [given[0].node.get_content(metadata_mode=mode)])
-        assert [results.score] == pytest.approx(expected, abs=1e-6)
+        assert [result.score] == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_retrieval_score_can_stay_in_metadata_that_no_model_reads() -> None:
@@ -123,8 +123,9 @@ def test_the_retrieval_score_can_stay_in_metadata_that_no_model_reads() -> None:
 
 
 def test_saved_and_loaded_it_is_equal(bundled: GLiClassReranker) -> None:
-    adapter = GLiClassRerank(top_n=None, score_threshold=0.2, metadata_mode=MetadataMode.LLM, max_length=99, long_queries="truncate",
-        token_budget=4096, **FP32)  # fmt: skip
+    options: dict[str, Any] = {"max_length": 99, "long_queries": "truncate", "token_budget": 4096, **FP32}
+    adapter = GLiClassRerank(top_n=None, score_threshold=0.2, metadata_mode=MetadataMode.LLM, **options)
+    assert options.items() <= adapter.to_dict().items()
     for again in (GLiClassRerank.from_dict(adapter.to_dict()), GLiClassRerank.from_json(adapter.to_json())):
         assert again.to_dict() == adapter.to_dict()
     ready = GLiClassRerank.from_dict(GLiClassRerank(model=bundled).to_dict())
@@ -132,8 +133,8 @@ def test_saved_and_loaded_it_is_equal(bundled: GLiClassReranker) -> None:
 
 
 def test_the_model_s_scores_can_be_dumped() -> None:
-    [results] = GLiClassRerank(**FP32).postprocess_nodes(nodes("Tea."), query_str=TEA)
-    assert json.loads(results.model_dump_json())["score"] == results.score
+    [result] = GLiClassRerank(**FP32).postprocess_nodes(nodes("Tea."), query_str=TEA)
+    assert json.loads(result.model_dump_json())["score"] == result.score
 
 
 async def _ask(engine: RetrieverQueryEngine, question: str) -> list[str]:
