@@ -284,13 +284,13 @@ def test_a_wrong_value_is_refused_when_it_is_set_or_used(harness: Any) -> None:
             harness.run(adapter, QUERY, harness.wrap(ITEMS))
 
 
-def test_a_changed_model_is_used_and_its_copies_keep_their_own(
-    harness: Any, checkpoint_folder: Callable[..., Path]
-) -> None:
+def test_another_model_is_used_at_the_next_call(harness: Any, checkpoint_folder: Callable[..., Path]) -> None:
     other = str(checkpoint_folder())
     expected = [harness.unwrap(r) for r in harness.run(harness.make(**FP32, model=other), QUERY, harness.wrap(ITEMS))]
     adapter = harness.make(**FP32)
     harness.run(adapter, QUERY, harness.wrap(ITEMS))
+    for copied in harness.changed_copies(adapter, {"model": other}):
+        assert [harness.unwrap(result) for result in harness.run(copied, QUERY, harness.wrap(ITEMS))] == expected
     adapter.model = other
     assert [harness.unwrap(result) for result in harness.run(adapter, QUERY, harness.wrap(ITEMS))] == expected
 
