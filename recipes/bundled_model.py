@@ -39,7 +39,7 @@ THIRD = replace(SECOND, steps=3200, learning_rate=4e-5, head_learning_rate=2e-4,
 # started from, which know other subjects better.
 FIRST_SHARE, LAST_SHARE = 0.8, 0.8
 HELD_OUT = 600  # questions, to measure with while training and to calibrate on afterwards
-MOST_WORDS = 200  # of a MedQuAD answer; longer ones are mostly several answers
+MAX_WORDS = 200  # of a MedQuAD answer; longer ones are mostly several answers
 
 
 def choose_passages(source: Path, target: Path, keep: Callable[[int, str, str], bool]) -> Path:
@@ -74,7 +74,7 @@ def choose_data(data: Path, target: Path) -> list[Path]:
         choose_passages(
             data / "medquad_train",
             target / "medquad_train",
-            lambda _, id_, text: id_ not in excluded and len(text.split()) <= MOST_WORDS,
+            lambda _, id_, text: id_ not in excluded and len(text.split()) <= MAX_WORDS,
         ),
     ]
 

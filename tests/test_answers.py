@@ -87,15 +87,15 @@ def test_each_question_is_held_to_its_own_answers() -> None:
     group = Group(passages, questions, [[1, 0], [0, 1]], answers=answers)
     unknown = Group(["north"], ["where?"], [[1]], answers=[[()]])
     sequences = [*prompts.build(["where?"], ["north"], 64), *prompts.build(questions, passages, 64)]
-    found = [torch.zeros(2, len(sequence.ids)) for sequence in sequences]
+    finder_logits = [torch.zeros(2, len(sequence.ids)) for sequence in sequences]
     for (p, q), (word,) in words.items():
         ids = sequences[1 + p].ids
         text = prompts.place_of_text(ids)
         marks = mark_answers(ids[text], prompts.words_inside(word))
-        found[1 + p][q, text] = torch.tensor(marks).float() * 20
-    assert answers_loss(prompts, [unknown, group], sequences, found) < 0.01
-    assert answers_loss(prompts, [unknown, group], sequences, [rows.flip(0) for rows in found]) > 10
-    assert answers_loss(prompts, [unknown], sequences[:1], found[:1]) == 0
+        finder_logits[1 + p][q, text] = torch.tensor(marks).float() * 20
+    assert answers_loss(prompts, [unknown, group], sequences, finder_logits) < 0.01
+    assert answers_loss(prompts, [unknown, group], sequences, [rows.flip(0) for rows in finder_logits]) > 10
+    assert answers_loss(prompts, [unknown], sequences[:1], finder_logits[:1]) == 0
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -103,8 +103,8 @@ def test_at_first_the_finder_learns_alone(alone: bool, checkpoint_folder) -> Non
     trained = NetworkWithFinder(load_checkpoint(checkpoint_folder("bert", prompt_first=True)).network)
     label, text = trained.network.config.class_token_index, trained.network.config.text_token_index
     ids = torch.tensor([[2, label, 7, text, 8, 9, 3]])
-    _, found = trained(ids, torch.ones_like(ids), 1, finder_alone=alone)
-    found.sum().backward()
+    _, finder_logits = trained(ids, torch.ones_like(ids), 1, finder_alone=alone)
+    finder_logits.sum().backward()
     taught = [p.grad is not None and bool(p.grad.any()) for p in trained.network.encoder_model.parameters()]
     assert any(taught) is not alone
     assert trained.finder.query.weight.grad is not None

@@ -103,7 +103,7 @@ def test_lines_come_back_in_parts_as_they_were(tmp_path_factory: pytest.TempPath
     parts = list(file.parts(size))
     scored = [(batch, [{"score": 0.5, "error": None} for _ in batch]) for part in parts for batch in file.read(part)]
     file.write(folder / "out", scored)
-    written = [json.loads(line) for line in (folder / "out").open()]
+    written = [json.loads(line) for line in (folder / "out").read_text(encoding="utf-8").split("\n")[:-1]]
     assert [{k: v for k, v in row.items() if k not in ("score", "error")} for row in written] == [
         row if isinstance(row, dict) and not row.keys() & {"score", "scores", "error"} else {"row": row} for row in rows
     ]

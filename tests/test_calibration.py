@@ -134,21 +134,21 @@ def test_the_command_uses_the_questions_that_training_kept_out_and_says_when_the
         (tmp_path / "model" / file.name).symlink_to(file)
     record = tmp_path / "model" / "training.json"
 
-    def told(source: Path, *options: str) -> str:
+    def stderr_of(source: Path, *options: str) -> str:
         output = str(tmp_path / "calibrated")
         command = ["calibrate", output, str(source), "--model", str(tmp_path / "model"), *options]
         return " ".join(CliRunner().invoke(app, command).stderr.split())
 
     run = {"data": data.digest, "sources": ["few"]}
     record.write_text(json.dumps({**run, "kept_out": []}))
-    assert "trained on all questions of this data" in told(folder)
+    assert "trained on all questions of this data" in stderr_of(folder)
     record.write_text(json.dumps({**run, "kept_out": [question.key for question in data.questions[2:5]]}))
-    assert "training kept 3 of this data out" in told(folder, "--questions", "4")
-    assert "3 answers and 21 other passages, expected at least 30 of each" in told(
+    assert "training kept 3 of this data out" in stderr_of(folder, "--questions", "4")
+    assert "3 answers and 21 other passages, expected at least 30 of each" in stderr_of(
         folder
     )  # these three are used, and too few
-    assert "3 answers and 30 other passages" in told(other, str(folder))  # whatever lies beside them
-    assert "2 answers and 14 other passages" in told(folder, "--questions", "2")
-    assert "trained on other data (few). Say how many." in told(other)
+    assert "3 answers and 30 other passages" in stderr_of(other, str(folder))  # whatever lies beside them
+    assert "2 answers and 14 other passages" in stderr_of(folder, "--questions", "2")
+    assert "trained on other data (few). Say how many." in stderr_of(other)
     record.unlink()
-    assert "nothing is known of what this model was trained on" in told(folder)
+    assert "nothing is known of what this model was trained on" in stderr_of(folder)

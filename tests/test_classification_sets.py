@@ -90,10 +90,10 @@ def test_what_is_counted(pairs: list[tuple[int, int]]) -> None:
     truth, answers = map(list, zip(*pairs, strict=True))
     rest = iter(answers)
     data = LabelledTexts("x", LABELS, ["text"] * len(pairs), truth)
-    found = evaluate_classification(data, lambda texts, labels: [labels[next(rest)] for _ in texts])
-    assert found.accuracy == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
+    result = evaluate_classification(data, lambda texts, labels: [labels[next(rest)] for _ in texts])
+    assert result.accuracy == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
     by_label = [f1_score([t == i for t in truth], [a == i for a in answers], zero_division=0) for i in set(truth)]
-    assert found.macro_f1 == pytest.approx(sum(by_label) / len(by_label))
+    assert result.macro_f1 == pytest.approx(sum(by_label) / len(by_label))
 
 
 @pytest.fixture
@@ -136,8 +136,10 @@ def test_eval_puts_classifiers_side_by_side(folder: Path, inference_model: Path,
     assert list(row["models"]) == ["bundled", "crossing (NLI)"]
     classifier = ZeroShotClassifier.from_pretrained(device="cpu", dtype="float32", classification_type="single-label")
     shown = read_labelled_texts(folder).labels
-    found: list[Any] = classifier([r["text"] for r in ROWS], shown)
-    right = sum(shown.index(best["label"]) == LABELS.index(r["label"]) for [best], r in zip(found, ROWS, strict=True))
+    predictions: list[Any] = classifier([r["text"] for r in ROWS], shown)
+    right = sum(
+        shown.index(best["label"]) == LABELS.index(r["label"]) for [best], r in zip(predictions, ROWS, strict=True)
+    )
     assert row["models"]["bundled"]["accuracy"] == round(right / 3, 4)
     assert record["average macro-F1"]["bundled"] == row["models"]["bundled"]["macro-F1"]
 

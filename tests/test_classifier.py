@@ -47,9 +47,11 @@ def classifier_of(folder: Path, **options: Any) -> ZeroShotClassifier:
 
 
 def assert_same(ours: Any, official: Any) -> None:
-    assert [[p["label"] for p in found] for found in ours] == [[p["label"] for p in found] for found in official]
-    for found, expected in zip(ours, official, strict=True):
-        assert [p["score"] for p in found] == pytest.approx([p["score"] for p in expected], abs=1e-5)
+    assert [[p["label"] for p in predictions] for predictions in ours] == [
+        [p["label"] for p in predictions] for predictions in official
+    ]
+    for predictions, expected in zip(ours, official, strict=True):
+        assert [p["score"] for p in predictions] == pytest.approx([p["score"] for p in expected], abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["multi-label", "single-label"])
@@ -72,11 +74,11 @@ def test_results_are_the_official_ones(folder: Path, kind: Any, count: int) -> N
 @pytest.mark.parametrize("examples", [[], EXAMPLES, [EXAMPLES[: i % 3] for i in range(len(PASSAGES))]])
 def test_tasks_and_examples_are_the_official_ones(folder: Path, kind: Any, task: Any, examples: Any) -> None:
     texts = list(PASSAGES)
-    found = classifier_of(folder)(texts, WORDS, 0.0, kind, examples=examples, prompt=task)
+    predictions = classifier_of(folder)(texts, WORDS, 0.0, kind, examples=examples, prompt=task)
     official = official_of(folder)(
         texts, WORDS, threshold=0.0, classification_type=kind, examples=examples or None, prompt=task or None
     )
-    assert_same(found, official)
+    assert_same(predictions, official)
 
 
 def test_each_text_may_have_its_own_labels(folder: Path) -> None:
@@ -99,9 +101,9 @@ def test_levels_of_labels_are_joined_and_given_back(folder: Path) -> None:
 
 
 def test_equal_labels_stay_apart(folder: Path) -> None:
-    [found] = classifier_of(folder)(PASSAGES[0], ["bread", "sugar", "bread"], 0.0)
-    assert [p["label"] for p in found] == ["bread", "sugar", "bread"]
-    assert found[0]["score"] != found[2]["score"]  # each in its own place of the prompt
+    [predictions] = classifier_of(folder)(PASSAGES[0], ["bread", "sugar", "bread"], 0.0)
+    assert [p["label"] for p in predictions] == ["bread", "sugar", "bread"]
+    assert predictions[0]["score"] != predictions[2]["score"]  # each in its own place of the prompt
 
 
 def test_labels_are_shared_out_only_where_they_leave_no_room(folder: Path) -> None:

@@ -27,16 +27,16 @@ def cohere_v1(url: str) -> Ranked:
 
     client = cohere.Client(api_key=KEY, base_url=url)
     documents = [{"text": passage} for passage in PASSAGES]
-    found = client.rerank(model="any", query=QUERY, documents=documents, return_documents=True).results
-    assert [result.document.text for result in found] == [PASSAGES[result.index] for result in found]
-    return [(result.index, result.relevance_score) for result in found]
+    response = client.rerank(model="any", query=QUERY, documents=documents, return_documents=True).results
+    assert [result.document.text for result in response] == [PASSAGES[result.index] for result in response]
+    return [(result.index, result.relevance_score) for result in response]
 
 
 def cohere_v2(url: str) -> Ranked:
     import cohere
 
-    found = cohere.ClientV2(api_key=KEY, base_url=url).rerank(model="any", query=QUERY, documents=PASSAGES, top_n=2)
-    return [(result.index, result.relevance_score) for result in found.results]
+    response = cohere.ClientV2(api_key=KEY, base_url=url).rerank(model="any", query=QUERY, documents=PASSAGES, top_n=2)
+    return [(result.index, result.relevance_score) for result in response.results]
 
 
 def langchain_cohere(url: str) -> Ranked:
@@ -44,77 +44,77 @@ def langchain_cohere(url: str) -> Ranked:
     from langchain_core.documents import Document
 
     compressor = CohereRerank(cohere_api_key=KEY, base_url=url, model="any", top_n=3)
-    found = compressor.compress_documents([Document(passage) for passage in PASSAGES], QUERY)
-    return [(PASSAGES.index(document.page_content), document.metadata["relevance_score"]) for document in found]
+    ranked = compressor.compress_documents([Document(passage) for passage in PASSAGES], QUERY)
+    return [(PASSAGES.index(document.page_content), document.metadata["relevance_score"]) for document in ranked]
 
 
 def llama_index_cohere(url: str) -> Ranked:
     from llama_index.postprocessor.cohere_rerank import CohereRerank
 
-    return of_nodes(CohereRerank(api_key=KEY, base_url=url, model="any", top_n=3))
+    return rank_nodes(CohereRerank(api_key=KEY, base_url=url, model="any", top_n=3))
 
 
 def llama_index_jina(url: str) -> Ranked:
     from llama_index.postprocessor.jinaai_rerank import JinaRerank
 
-    return of_nodes(JinaRerank(api_key=KEY, base_url=f"{url}/v1", model="any", top_n=3))
+    return rank_nodes(JinaRerank(api_key=KEY, base_url=f"{url}/v1", model="any", top_n=3))
 
 
 def llama_index_tei(url: str) -> Ranked:
     from llama_index.postprocessor.tei_rerank import TextEmbeddingInference
 
-    return of_nodes(TextEmbeddingInference(base_url=url, top_n=3, auth_token=f"Bearer {KEY}"))
+    return rank_nodes(TextEmbeddingInference(base_url=url, top_n=3, auth_token=f"Bearer {KEY}"))
 
 
-def of_nodes(postprocessor: object) -> Ranked:
+def rank_nodes(postprocessor: object) -> Ranked:
     from llama_index.core.schema import NodeWithScore, TextNode
 
     nodes = [NodeWithScore(node=TextNode(text=passage)) for passage in PASSAGES]
-    found = postprocessor.postprocess_nodes(nodes, query_str=QUERY)
-    return [(PASSAGES.index(hit.node.text), hit.score) for hit in found]
+    ranked = postprocessor.postprocess_nodes(nodes, query_str=QUERY)
+    return [(PASSAGES.index(hit.node.text), hit.score) for hit in ranked]
 
 
 def haystack_cohere(url: str) -> Ranked:
     from haystack.utils import Secret
     from haystack_integrations.components.rankers.cohere import CohereRanker
 
-    return of_documents(CohereRanker(model="any", api_key=Secret.from_token(KEY), api_base_url=url))
+    return rank_documents(CohereRanker(model="any", api_key=Secret.from_token(KEY), api_base_url=url))
 
 
 def haystack_jina(url: str) -> Ranked:
     from haystack.utils import Secret
     from haystack_integrations.components.rankers.jina import JinaRanker
 
-    return of_documents(JinaRanker(model="any", api_key=Secret.from_token(KEY), base_url=f"{url}/v1/rerank"))
+    return rank_documents(JinaRanker(model="any", api_key=Secret.from_token(KEY), base_url=f"{url}/v1/rerank"))
 
 
 def haystack_tei(url: str) -> Ranked:
     from haystack.utils import Secret
     from haystack_integrations.components.rankers.huggingface_api import HuggingFaceTEIRanker
 
-    return of_documents(HuggingFaceTEIRanker(url=url, token=Secret.from_token(KEY)))
+    return rank_documents(HuggingFaceTEIRanker(url=url, token=Secret.from_token(KEY)))
 
 
-def of_documents(ranker: object) -> Ranked:
+def rank_documents(ranker: object) -> Ranked:
     from haystack import Document
 
-    found = ranker.run(query=QUERY, documents=[Document(content=passage) for passage in PASSAGES])["documents"]
-    return [(PASSAGES.index(document.content), document.score) for document in found]
+    ranked = ranker.run(query=QUERY, documents=[Document(content=passage) for passage in PASSAGES])["documents"]
+    return [(PASSAGES.index(document.content), document.score) for document in ranked]
 
 
 def litellm_cohere(url: str) -> Ranked:
-    return of_litellm("cohere/any", url)
+    return rank_by_litellm("cohere/any", url)
 
 
 def litellm_jina(url: str) -> Ranked:
-    return of_litellm("jina_ai/any", f"{url}/v1/rerank")
+    return rank_by_litellm("jina_ai/any", f"{url}/v1/rerank")
 
 
-def of_litellm(model: str, url: str) -> Ranked:
+def rank_by_litellm(model: str, url: str) -> Ranked:
     import litellm
 
-    found = litellm.rerank(model=model, api_base=url, api_key=KEY, query=QUERY, documents=PASSAGES, top_n=3).results
-    return [(result["index"], result["relevance_score"]) for result in found]
+    ranked = litellm.rerank(model=model, api_base=url, api_key=KEY, query=QUERY, documents=PASSAGES, top_n=3).results
+    return [(result["index"], result["relevance_score"]) for result in ranked]
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def test_order_and_scores_are_those_of_rank(
     ask: Callable[[str], Ranked], url: str, bundled: GLiClassReranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # its price list; otherwise it asks the network
-    found = ask(url)
-    expected = bundled.rank(QUERY, PASSAGES, top_k=len(found))
-    assert len(found) >= 2
-    assert [index for index, _ in found] == [hit.index for hit in expected]
-    assert [score for _, score in found] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+    ranking = ask(url)
+    expected = bundled.rank(QUERY, PASSAGES, top_k=len(ranking))
+    assert len(ranking) >= 2
+    assert [index for index, _ in ranking] == [hit.index for hit in expected]
+    assert [score for _, score in ranking] == pytest.approx([hit.score for hit in expected], abs=1e-5)

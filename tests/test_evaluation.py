@@ -51,8 +51,8 @@ def test_the_measures_are_those_worked_out_by_hand() -> None:
 
 
 def test_only_map_looks_beyond_the_tenth() -> None:
-    found = evaluate(made_of({"x": list("abcdefghijk")}, {"x": {"k": 1}}), keep).first_stage
-    assert {name: found[name].mean for name in MEASURES} == pytest.approx(
+    summaries = evaluate(made_of({"x": list("abcdefghijk")}, {"x": {"k": 1}}), keep).first_stage
+    assert {name: summaries[name].mean for name in MEASURES} == pytest.approx(
         {"nDCG@10": 0, "MRR@10": 0, "MAP": 1 / 11, "R@10": 0}
     )
 
@@ -73,10 +73,10 @@ def test_passages_are_scored_as_words_and_sorted_by_score(folder: Path) -> None:
 
 
 def test_a_query_without_candidates_counts_as_nothing_found_and_is_not_scored() -> None:
-    asked = []
+    scored_queries = []
     collection = made_of({"x": [], "y": ["a"]}, {"x": {"b": 1}, "y": {"a": 1}})
-    found = evaluate(collection, lambda query, passages: asked.append(query) or [1.0])
-    assert asked == ["y"] and found.reranked["nDCG@10"].values == (0, 1)
+    evaluation = evaluate(collection, lambda query, passages: scored_queries.append(query) or [1.0])
+    assert scored_queries == ["y"] and evaluation.reranked["nDCG@10"].values == (0, 1)
 
 
 @settings(max_examples=40, deadline=None)
@@ -87,11 +87,13 @@ def test_equal_scores_keep_the_first_stage_s_order(data: st.DataObject) -> None:
         zip(ids, data.draw(st.lists(st.sampled_from([0.1, 0.1 + 1e-12, 0.9]), min_size=8, max_size=8)), strict=True)
     )
     relevant = data.draw(st.sampled_from(ids))
-    found = evaluate(made_of({"x": ids}, {"x": {relevant: 1}}), lambda _, passages: [scores[p] for p in passages])
+    evaluation = evaluate(made_of({"x": ids}, {"x": {relevant: 1}}), lambda _, passages: [scores[p] for p in passages])
     place = ids.index(relevant)
-    ahead = sum(scores[p] > scores[relevant] or (scores[p] == scores[relevant] and ids.index(p) < place) for p in ids)
-    assert found.first_stage["MRR@10"].mean == pytest.approx(1 / (place + 1))
-    assert found.reranked["MRR@10"].mean == pytest.approx(1 / (ahead + 1))
+    passages_before = sum(
+        scores[p] > scores[relevant] or (scores[p] == scores[relevant] and ids.index(p) < place) for p in ids
+    )
+    assert evaluation.first_stage["MRR@10"].mean == pytest.approx(1 / (place + 1))
+    assert evaluation.reranked["MRR@10"].mean == pytest.approx(1 / (passages_before + 1))
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def test_when_its_replica_is_killed_whoever_tries_again_is_answered(tmp_path: Pa
     process = popen(command, short_home)
     out, log = process.communicate(timeout=300)
     assert process.returncode == 0, out + log
-    found = json.loads(result.read_text())["ray"]
-    assert found["requests"] == 40 and sum(found["failures, tried again"].values()) > 0  # it did die
+    report = json.loads(result.read_text())["ray"]
+    assert report["requests"] == 40 and sum(report["failures, tried again"].values()) > 0  # it did die
 
 
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")  # Ray's own

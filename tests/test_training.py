@@ -16,7 +16,7 @@ from gliclass_rerank.engine.checkpoint import load_checkpoint, save_checkpoint
 from gliclass_rerank.prompt.builder import PromptBuilder
 from gliclass_rerank.training.data import Passage, Question, TrainingData
 from gliclass_rerank.training.encoders import encode
-from gliclass_rerank.training.losses import focal_loss, group_loss, list_loss, taught_by_cosines, taught_by_logits
+from gliclass_rerank.training.losses import focal_loss, group_loss, list_loss, taught
 from gliclass_rerank.training.platt import Calibration, fold_calibration
 from gliclass_rerank.training.start import start_from_encoder
 from gliclass_rerank.training.teacher import ask_teacher
@@ -104,14 +104,30 @@ def test_the_focal_loss_is_the_official_one() -> None:
         torch.testing.assert_close(focal_loss(logits, targets, alpha, gamma), official)
 
 
-@pytest.mark.parametrize("teach", [taught_by_cosines, taught_by_logits])
-def test_a_teacher_draws_the_loss_towards_the_passages_it_likes(teach) -> None:
+@pytest.mark.parametrize("teachers", ["encoder", "reranker", "both"])
+def test_a_teacher_draws_the_loss_towards_the_passages_it_likes(teachers: str) -> None:
     targets = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
-    taught = teach(torch.tensor([[0.8, 0.1], [0.8, 0.9], [0.1, 0.1]]))
+    scores = torch.tensor([[0.8, 0.1], [0.8, 0.9], [0.1, 0.1]])
+    goal = taught(None if teachers == "reranker" else scores, None if teachers == "encoder" else scores)
     second_best, third_best = torch.tensor([[1.0], [0.0], [-1.0]]), torch.tensor([[1.0], [-1.0], [0.0]])
     for column in (0, 1):  # with an answer and without one
-        wanted = targets[:, [column]], taught[:, [column]]
-        assert list_loss(second_best, *wanted) < list_loss(third_best, *wanted)
+        goals = targets[:, [column]], goal[:, [column]]
+        assert list_loss(second_best, *goals) < list_loss(third_best, *goals)
+
+
+def test_two_teachers_are_summed() -> None:
+    cosines, logits = torch.tensor([[0.02], [0.0]]), torch.tensor([[0.0], [1.0]])
+    torch.testing.assert_close(taught(cosines, logits), (cosines * 50 + logits).softmax(0))
+    assert taught(None, None) is None
+
+
+def test_a_pair_that_nobody_judged_counts_only_in_the_order() -> None:
+    logits = torch.tensor([[2.0], [-1.0]])
+    judged, unknown = torch.tensor([[1.0], [0.0]]), torch.tensor([[1.0], [-1.0]])
+    assert focal_loss(logits, unknown) == focal_loss(logits[:1], judged[:1])
+    assert focal_loss(logits, torch.tensor([[-1.0], [-1.0]])) == 0
+    goal = torch.tensor([[0.9], [0.1]])
+    torch.testing.assert_close(list_loss(logits, unknown, goal), list_loss(logits, judged, goal))
 
 
 # Starting
@@ -126,14 +142,14 @@ def test_a_teacher_s_cosine_is_that_of_mean_pooling(encoder: Path, tmp_path: Pat
     with torch.no_grad():
         means = [model(**tokenizer(t, return_tensors="pt")).last_hidden_state[0].mean(0) for t in (*texts, "bread?")]
     expected = [[torch.cosine_similarity(mean, means[2], dim=0).item()] for mean in means[:2]]
-    found = torch.tensor(teacher.similarities([0, 1], [0]))
-    torch.testing.assert_close(found, torch.tensor(expected), atol=0.02, rtol=0)
+    similarities = torch.tensor(teacher.similarities([0, 1], [0]))
+    torch.testing.assert_close(similarities, torch.tensor(expected), atol=0.02, rtol=0)
     # A second run reads the cache, unless it was made from something else.
     again = ask_teacher(tmp_path / "gone" / encoder.name, data, tmp_path / "cache.safetensors")
     assert torch.equal(again.passages, teacher.passages)
     other = TrainingData(data.passages, [Question("yeast?", (1,))])
-    asked = ask_teacher(encoder, other, tmp_path / "cache.safetensors")
-    assert not torch.equal(asked.questions, teacher.questions)
+    other_teacher = ask_teacher(encoder, other, tmp_path / "cache.safetensors")
+    assert not torch.equal(other_teacher.questions, teacher.questions)
 
 
 @pytest.mark.parametrize(
@@ -166,20 +182,20 @@ def test_a_bare_encoder_s_logit_starts_as_the_cosine_of_query_and_passage(encode
         [prompt] = prompts.build([query], [passage], 64)
         ids = torch.tensor([prompt.ids])
         with torch.no_grad():
-            found = network.eval()(ids, torch.ones_like(ids), 1).item()
+            logit = network.eval()(ids, torch.ones_like(ids), 1).item()
             [states] = network.encoder_model(ids).last_hidden_state
         label, text = (prompt.ids.index(prompts.label_id), prompt.ids.index(prompts.text_id))
         cosine = torch.cosine_similarity(states[label:text].mean(0), states[text:].mean(0), dim=0).item()
-        assert found == pytest.approx(20 * cosine - 12, abs=0.05)
+        assert logit == pytest.approx(20 * cosine - 12, abs=0.05)
 
 
 def test_a_bare_encoder_s_head_is_the_scaled_product_itself(encoder: Path) -> None:
     network, _ = start_from_encoder(encoder, "bare")
     text, labels = (torch.nn.functional.normalize(torch.randn(*shape, 32), dim=-1) for shape in ((5,), (5, 3)))
     with torch.no_grad():
-        found = network.eval().scorer(text, labels, torch.ones(5, 1), torch.ones(5, 3))
+        logits = network.eval().scorer(text, labels, torch.ones(5, 1), torch.ones(5, 3))
         projected = [projector(text) - text for projector in (network.text_projector, network.classes_projector)]
-    torch.testing.assert_close(found, 20 * (text.unsqueeze(1) * labels).sum(2) - 12, atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits, 20 * (text.unsqueeze(1) * labels).sum(2) - 12, atol=1e-4, rtol=0)
     assert max(moved.abs().max() for moved in projected) < 0.01
 
 
@@ -260,9 +276,9 @@ def test_head_and_encoder_have_a_learning_rate_each(encoder: Path, colors: Path,
     after = load_checkpoint(tmp_path / "m").network.state_dict()
     moved = {name: (after[name] - tensor).abs().max().item() for name, tensor in before.items()}
     # The pooler, which nothing reads, starts at random each time.
-    of_encoder = [distance for name, distance in moved.items() if "encoder_model." in name and "pooler" not in name]
-    of_head = [distance for name, distance in moved.items() if "encoder_model." not in name]
-    assert max(of_encoder) < 1e-6 and max(of_head) > 1e-4
+    encoder_moves = [distance for name, distance in moved.items() if "encoder_model." in name and "pooler" not in name]
+    head_moves = [distance for name, distance in moved.items() if "encoder_model." not in name]
+    assert max(encoder_moves) < 1e-6 and max(head_moves) > 1e-4
 
 
 def test_lora_brings_its_preset_s_focal_alpha(colors: Path, tmp_path: Path, checkpoint_folder) -> None:
@@ -394,5 +410,5 @@ def test_a_run_that_failed_before_its_first_state_can_be_corrected(encoder: Path
     ],
 )
 def test_what_cannot_be_trained_is_said(colors: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
-    told = run("train", tmp_path / "m", *[colors if a == "COLORS" else a for a in arguments], fails=True)
-    assert message in " ".join(told.split())
+    message_shown = run("train", tmp_path / "m", *[colors if a == "COLORS" else a for a in arguments], fails=True)
+    assert message in " ".join(message_shown.split())

@@ -22,7 +22,7 @@ def sampler_of(data: TrainingData, teacher: Teacher | None = None, seed: int = 0
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "answers"),
     [
         ("The Kettle, a kettle.", ("Kettle", "kettle")),
         ("Kettles and teakettle", ()),
@@ -31,8 +31,8 @@ def sampler_of(data: TrainingData, teacher: Teacher | None = None, seed: int = 0
         ("İstanbul has a Kettle", ("kettle",)),  # whose lower case is longer
     ],
 )
-def test_answers_are_found_as_they_are_written(text: str, found: tuple[str, ...]) -> None:
-    assert Question("?", (0,), ("kettle", "5 %")).answers_in(text) == found
+def test_answers_are_returned_as_they_are_written(text: str, answers: tuple[str, ...]) -> None:
+    assert Question("?", (0,), ("kettle", "5 %")).answers_in(text) == answers
 
 
 # Reading

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from gliclass_rerank.bulk.loading import load_reranker
 from gliclass_rerank.options import RerankerOptions
-from gliclass_rerank.serving.loading import load_reranker
 from gliclass_rerank.validation import check_query, check_text, check_texts, kind
 
 Pair = tuple[str, str]

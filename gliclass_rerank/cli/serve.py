@@ -37,8 +37,8 @@ def serve(
     with errors_in_one_line():
         for module in ("fastapi", "uvicorn", "prometheus_client"):
             require(module, extra="serve")
+        from gliclass_rerank.bulk.loading import load_reranker
         from gliclass_rerank.serving.app import make_app
-        from gliclass_rerank.serving.loading import load_reranker
         from gliclass_rerank.serving.server import run_server
 
         with errors.status("loading", spinner="dots"):

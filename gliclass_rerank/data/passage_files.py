@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,6 +120,7 @@ class PassageFiles:
             return
         if file not in self._copies:
             self._copies[file] = _copy(file)
+            weakref.finalize(self, self._copies[file].close)
         copy = self._copies[file]
         copy.seek(0)
         text = io.TextIOWrapper(copy, encoding="utf-8-sig", newline="")

@@ -10,9 +10,9 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
 
+from gliclass_rerank.bulk.loading import load_reranker
 from gliclass_rerank.options import RerankerOptions
 from gliclass_rerank.serving.app import make_app
-from gliclass_rerank.serving.loading import load_reranker
 
 
 def app(args: dict[str, Any]) -> Application:

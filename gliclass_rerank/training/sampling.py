@@ -19,9 +19,9 @@ from gliclass_rerank.training.teacher import Teacher
 
 _PASSAGES = 6  # of a group at most, a near miss aside
 _HARD = 4  # of them hard negatives
-_MOST_QUESTIONS = 8  # of a group
+_MAX_QUESTIONS = 8  # of a group
 _MULTI_QUERY_SHARE = 0.15
-_FEWEST_COMPANIONS = 2
+_MIN_COMPANIONS = 2
 _STRANGERS = 2  # questions of any passage that may be among the companions
 _MAX_LABELS = (8, 32)  # of a classified text: mostly few, sometimes a long list
 _STATEMENT_WORDS = (20, 160)
@@ -241,7 +241,7 @@ class GroupSampler:
         others = [q for i in passages for q in self._by_passage[i]]
         others += rng.choices(range(len(self._data.questions)), k=_STRANGERS)
         fair = [q for q in dict.fromkeys(others) if q != number and self._is_fair(q, passages)]
-        return rng.sample(fair, min(len(fair), rng.randint(_FEWEST_COMPANIONS, _MOST_QUESTIONS - 1)))
+        return rng.sample(fair, min(len(fair), rng.randint(_MIN_COMPANIONS, _MAX_QUESTIONS - 1)))
 
     def _is_fair(self, question: int, passages: Sequence[int]) -> bool:
         marked = self._data.questions[question].passages
