@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import shutil
 import signal
@@ -230,7 +231,7 @@ def _read_weights(folder: Path) -> tuple[dict[str, Any], bytearray]:
     return json.loads(content[8 : 8 + size]), bytearray(content[8 + size :])
 
 
-def _write_weights(folder: Path, header: dict[str, Any], data: bytes) -> None:
+def _write_weights(folder: Path, header: dict[str, Any], data: bytes | bytearray) -> None:
     raw = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw + data)
 
@@ -366,14 +367,17 @@ def _work(twins: Path, first: int, last: int) -> None:
     """Judge mutants, and print one JSON line for each."""
     import resource
 
+    lines = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries print what they think of a mutant
+
     import torch
     import transformers
 
     from gliclass_rerank import GLiClassReranker
 
     torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folders = [twins / str(i) for i in range(len(TWINS))]
     expected = [
         GLiClassReranker.from_pretrained(f, device="cpu", dtype="float32").score(QUERY, PASSAGES) for f in folders
@@ -390,7 +394,7 @@ def _work(twins: Path, first: int, last: int) -> None:
             result, fine, detail = _judge(folder, expected[twin], may_change)
             signal.alarm(0)
         name = f"{name_mutation(number)} ({TWINS[twin][0]})"
-        print(json.dumps(asdict(Outcome(number, name, result, fine, detail))), flush=True)
+        print(json.dumps(asdict(Outcome(number, name, result, fine, detail))), file=lines, flush=True)
 
 
 if __name__ == "__main__":

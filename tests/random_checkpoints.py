@@ -114,7 +114,7 @@ def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
 
 
 def _encoder_config(encoder: str, vocab_size: int) -> Any:
-    shape = {
+    shape: dict[str, Any] = {
         "hidden_size": HIDDEN,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
@@ -131,10 +131,25 @@ def _encoder_config(encoder: str, vocab_size: int) -> Any:
     if encoder not in ("deberta-v2", "modernbert"):
         return CONFIG_MAPPING[encoder](**shape, pad_token_id=0, embedding_size=HIDDEN)
     if encoder == "deberta-v2":
-        relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
-        extra = {"type_vocab_size": 0, "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_buckets": 16}
+        relative: dict[str, Any] = {
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+        }
+        extra: dict[str, Any] = {
+            "type_vocab_size": 0,
+            "share_att_key": True,
+            "norm_rel_ebd": "layer_norm",
+            "position_buckets": 16,
+        }
         return DebertaV2Config(**shape, **relative, **extra, max_relative_positions=-1)
-    ids = {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+    ids: dict[str, Any] = {
+        "pad_token_id": 0,
+        "cls_token_id": 1,
+        "sep_token_id": 2,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
     return ModernBertConfig(
         **shape,
         **ids,
@@ -158,7 +173,7 @@ def write_checkpoint(
         options: Arguments of the official GLiClassModelConfig.
     """
     words = make_tokenizer(tokenizer or ENCODERS.get(encoder, "wordpiece"))
-    label, text, example = words.convert_tokens_to_ids(CONTROL_TOKENS)
+    label, text, example = (words.convert_tokens_to_ids(token) for token in CONTROL_TOKENS)
     torch.manual_seed(seed)
     config = GLiClassModelConfig(
         encoder_config=_encoder_config(encoder, len(words)),
