@@ -96,7 +96,8 @@ def select_settings(encoder_config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_range(low: float, high: float, types: tuple[type, ...]) -> Callable[[Any], bool]:
     def is_in_range(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-        return isinstance(value, types) and not isinstance(value, bool) and bool(low <= value <= high)
+        is_number = isinstance(value, types) and not isinstance(value, bool)
+        return is_number and bool(low <= value <= high)
 
     return is_in_range
 
