@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.engine.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from gliclass_rerank.engine.untrusted import panics_as_errors
+from gliclass_rerank.modeling.config import ENCODERS as ALL_ENCODERS
 from gliclass_rerank.modeling.config import GLiClassConfig
 from tests.conftest import PASSAGES
 from tests.random_checkpoints import ENCODERS, OfficialPipeline
@@ -419,6 +420,13 @@ def test_the_hub_is_used_through_its_cache_and_a_name_not_in_it_is_one_error(fol
 def test_max_length_defaults_to_what_the_encoder_can_take(checkpoint_folder: Callable[..., Path]) -> None:
     assert load_checkpoint(checkpoint_folder("bert")).max_length == 512
     assert load_checkpoint().max_length == 512
+
+
+@pytest.mark.parametrize("encoder", ALL_ENCODERS)
+def test_a_passage_may_fill_all_positions(encoder: str, checkpoint_folder: Callable[..., Path]) -> None:
+    reranker = GLiClassReranker.from_pretrained(checkpoint_folder(encoder, prompt_first=True), device="cpu")
+    [hit] = reranker.rank(QUERY, ["bread rises " * 1000])
+    assert hit.truncated
 
 
 def test_only_encoders_with_absolute_positions_limit_max_length(checkpoint_folder: Callable[..., Path]) -> None:

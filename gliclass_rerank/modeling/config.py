@@ -186,7 +186,9 @@ class GLiClassConfig:
         default = 8192 if self.encoder_config["model_type"] == "modernbert" else 512
         positions = int(self.encoder_config.get("max_position_embeddings", default))
         if self.encoder_config["model_type"] in OFFSET_POSITIONS:
-            positions -= int(self.encoder_config.get("pad_token_id", 1) or 0) + 1
+            padding = int(self.encoder_config.get("pad_token_id", 1) or 0)
+            # transformers' MPNet takes 1 whatever its config says.
+            positions -= (1 if self.encoder_config["model_type"] == "mpnet" else padding) + 1
         return positions
 
     @property
