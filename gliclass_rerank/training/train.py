@@ -129,7 +129,7 @@ def train(
             text_share=settings.text_share,
             statement_share=settings.statement_share,
             empty_share=settings.empty_share,
-            crop_words=settings.crop_words,
+            crop_words=(settings.min_crop_words, settings.max_crop_words),
             question_words=settings.question_words,
             seed=settings.seed,
         ),

@@ -60,7 +60,8 @@ class TrainingSettings:
         text_share: See ``GroupSampler``.
         statement_share: See ``GroupSampler``.
         empty_share: See ``GroupSampler``.
-        crop_words: See ``GroupSampler``.
+        min_crop_words: See ``GroupSampler``.
+        max_crop_words: See ``GroupSampler``.
         question_words: See ``GroupSampler``.
         freeze_embeddings: Whether the tokens' embeddings stay as they are, which saves a tenth of the time.
         mine_every: Steps after which the model mines hard negatives for coming groups; 0 for never.
@@ -81,7 +82,8 @@ class TrainingSettings:
     text_share: float | None = None
     statement_share: float = 0.0
     empty_share: float = 0.0
-    crop_words: tuple[int, int] = (30, 150)
+    min_crop_words: int = 30
+    max_crop_words: int = 150
     question_words: int = 80
     freeze_embeddings: bool = False
     mine_every: int = 0
