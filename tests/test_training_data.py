@@ -358,3 +358,38 @@ def test_questions_are_also_seen_in_lower_case_as_keywords_and_with_a_slip() -> 
     seen = {vary("What is the Capital?", random.Random(seed)) for seed in range(200)}
     assert {"What is the Capital?", "what is the capital", "capital"} <= seen
     assert any(sorted(s) == sorted("what is the capital") and s != "what is the capital" for s in seen)
+
+
+def test_the_share_of_labelled_texts_is_a_setting() -> None:
+    data = TrainingData(
+        [Passage("", f"passage {i}") for i in range(8)],
+        [Question(f"question {i}?", (i,)) for i in range(8)],
+        [LabelledText(f"text {i}", ("a", "b"), (1, 0)) for i in range(400)],
+    )
+    sampler = GroupSampler(data, HardNegatives(data), text_share=0.25)
+    texts = sum(len(sampler.sample(number).passages) == 1 for number in range(400))
+    assert 60 < texts < 140
+
+
+def test_some_groups_hold_a_passage_that_says_nothing_and_answers_nothing() -> None:
+    data = TrainingData([Passage("", f"passage {i}") for i in range(8)], [Question("question?", (0,))])
+    known = {passage.text for passage in data.passages}
+    sampler = GroupSampler(data, HardNegatives(data), empty_share=1.0)
+    for number in range(20):
+        group = sampler.sample(number)
+        [place] = [i for i, passage in enumerate(group.passages) if passage not in known]
+        assert group.targets[place] == [0] and len(group.passages[place]) < 120
+
+
+def test_a_statement_as_the_query_has_only_the_teacher_s_similarities() -> None:
+    words = [f"word{i}" for i in range(300)]
+    data = TrainingData(
+        [Passage("", f"passage {i} " + " ".join(words)) for i in range(8)], [Question("question?", (0,))]
+    )
+    vectors = torch.nn.functional.normalize(torch.eye(8) + 0.1, dim=-1)
+    sampler = GroupSampler(data, HardNegatives(data), Teacher(vectors, vectors[:1]), statement_share=1.0)
+    for number in range(10):
+        group = sampler.sample(number)
+        assert {target for row in group.targets for target in row} == {-1}
+        assert 20 <= len(group.questions[0].split()) <= 160 and group.similarities is not None
+        assert data.passages[0].whole not in group.passages  # the query was cut out of it
