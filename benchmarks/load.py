@@ -203,7 +203,7 @@ def main() -> None:
         fair = fairness(server.url, draw_small, draw_large, options.seconds)
         loaded = asyncio.run(many_clients(server.url, draw, options.connections, options.seconds))
     share = loaded["passages a second"] / scorer_rate
-    rows = [
+    rows: list[list[object]] = [
         ["one client, median milliseconds of a request", milliseconds["in process"], milliseconds["server"]],
         [
             f"{options.connections} connections, passages a second",

@@ -15,6 +15,6 @@ __all__ = [
     "__version__",
     "fill_context",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent until an application listens

@@ -118,7 +118,8 @@ class ZeroShotClassifier:
 
     def __reduce__(self) -> tuple[Any, ...]:
         own = {"classification_type": self.classification_type, "label_separator": self.label_separator}
-        return partial(type(self).from_pretrained, **asdict(self.options), **own), ()
+        settings: dict[str, Any] = {**asdict(self.options), **own}
+        return partial(type(self).from_pretrained, **settings), ()
 
     def __copy__(self) -> Self:
         return self  # a classifier never changes
