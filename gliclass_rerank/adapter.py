@@ -189,6 +189,7 @@ class LazyReranker:
         token_budget: int | None = None,
     ) -> None:
         self._reranker: GLiClassReranker | None = None
+        self._process = os.getpid()
         name = None
         if isinstance(model, GLiClassReranker):
             self._reranker, name = model, model.options.model
@@ -238,9 +239,12 @@ class LazyReranker:
             CheckpointError: The checkpoint cannot be found or used (a ValueError).
             ValueError: This machine lacks the device, or another option is out of range.
         """
-        if self._reranker is None:  # two threads may both get here; their rerankers share one set of weights
+        # Two threads may both get here; their rerankers share one set of weights. A forked process, such as a
+        # gunicorn worker, cannot use the reranker that its parent loaded.
+        if self._reranker is None or self._process != os.getpid():
             token = None if self.options.model is None else get_token()
             self._reranker = GLiClassReranker.from_pretrained(**asdict(self.options), token=token)
+            self._process = os.getpid()
         return self._reranker
 
     def rank(
@@ -272,7 +276,7 @@ class LazyReranker:
         return self  # its options never change
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"options": self.options, "_reranker": None}
+        return {"options": self.options, "_reranker": None, "_process": os.getpid()}
 
 
 def _refuse_other_options(options: RerankerOptions, own: RerankerOptions) -> None:

@@ -109,7 +109,7 @@ class ZeroShotClassifier:
 
         name = None if model is None else os.fspath(model)
         loaded = load_model(name, revision=revision, token=token, device=device, dtype=dtype)
-        options = ModelOptions(name, None if device is None else str(device), dtype, max_length, revision)
+        options = ModelOptions(loaded.model, None if device is None else str(device), dtype, max_length, revision)
         return cls(loaded, options, classification_type=classification_type, label_separator=label_separator)
 
     def __repr__(self) -> str:

@@ -149,8 +149,8 @@ class GLiClassReranker:
         name = None if model is None else os.fspath(model)
         loaded = load_model(name, revision=revision, token=token, device=device, dtype=dtype)
         place = None if device is None else str(device)  # a torch.device is fine too
-        options = RerankerOptions(name, place, dtype, max_length, revision, long_passages, long_queries, token_budget)
-        return cls(loaded, options)
+        fit = (long_passages, long_queries, token_budget)
+        return cls(loaded, RerankerOptions(loaded.model, place, dtype, max_length, revision, *fit))
 
     def __repr__(self) -> str:
         settings = f"device={self.device!r}, dtype={self.dtype!r}, max_length={self.max_length}"

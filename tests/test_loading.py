@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from gliclass_rerank import GLiClassReranker
+from gliclass_rerank.adapter import LazyReranker
 from gliclass_rerank.engine import loading
 
 FP32 = {"device": "cpu", "dtype": "float32"}
@@ -126,3 +128,19 @@ def test_a_forked_process_loads_a_model_and_scores(parent: str) -> None:
     """As under gunicorn with preloading (a lazy adapter) and Celery (after a forward pass in the parent)."""
     done = subprocess.run([sys.executable, "-c", _FORK, parent], capture_output=True, text=True, check=True)
     assert done.stdout == "7\n", done.stderr
+
+
+def _rank_in_forked_process(lazy: LazyReranker, queue: multiprocessing.SimpleQueue[list[int]]) -> None:
+    queue.put([hit.index for hit in lazy.rank("does bread rise?", ["Rain falls.", "Bread rises."])])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_an_adapter_that_ranked_before_a_fork_ranks_in_the_forked_process_too() -> None:
+    lazy = LazyReranker(device="cpu", dtype="float32")
+    expected = [hit.index for hit in lazy.rank("does bread rise?", ["Rain falls.", "Bread rises."])]
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=_rank_in_forked_process, args=(lazy, queue), daemon=True)
+    child.start()
+    child.join(60)
+    assert not child.is_alive() and queue.get() == expected

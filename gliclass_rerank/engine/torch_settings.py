@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -75,6 +76,19 @@ def _end() -> None:
         if not _active and _callers_settings is not None:
             _write(_callers_settings, _OWN)
             _callers_settings = None
+
+
+def _after_fork() -> None:
+    """Undo what a thread of the parent process was in the middle of: it does not run in this process."""
+    global _lock, _active, _callers_settings
+    _lock = threading.Lock()
+    if _active and _callers_settings is not None:
+        _write(_callers_settings, _OWN)
+    _active, _callers_settings = 0, None
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _read() -> _Settings:
