@@ -189,7 +189,7 @@ class LazyReranker:
         token_budget: int | None = None,
     ) -> None:
         self._reranker: GLiClassReranker | None = None
-        self._process = os.getpid()
+        self._ready = model if isinstance(model, GLiClassReranker) else None
         name = None
         if isinstance(model, GLiClassReranker):
             self._reranker, name = model, model.options.model
@@ -226,7 +226,7 @@ class LazyReranker:
             ValueError: See ``LazyReranker``.
         """
         updated = LazyReranker(**options)
-        is_same_model = updated._reranker is None or updated._reranker is self._reranker
+        is_same_model = updated._ready is None or updated._ready is self._ready
         return self if is_same_model and updated.options == self.options else updated
 
     def load(self, get_token: Callable[[], str | None] = lambda: None) -> GLiClassReranker:
@@ -241,10 +241,9 @@ class LazyReranker:
         """
         # Two threads may both get here; their rerankers share one set of weights. A forked process, such as a
         # gunicorn worker, cannot use the reranker that its parent loaded.
-        if self._reranker is None or self._process != os.getpid():
+        if self._reranker is None or not self._reranker.engine.model.scorer.is_own_process:
             token = None if self.options.model is None else get_token()
             self._reranker = GLiClassReranker.from_pretrained(**asdict(self.options), token=token)
-            self._process = os.getpid()
         return self._reranker
 
     def rank(
@@ -276,7 +275,7 @@ class LazyReranker:
         return self  # its options never change
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"options": self.options, "_reranker": None, "_process": os.getpid()}
+        return {"options": self.options, "_reranker": None, "_ready": None}
 
 
 def _refuse_other_options(options: RerankerOptions, own: RerankerOptions) -> None:

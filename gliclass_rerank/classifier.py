@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, get_args
@@ -63,7 +63,8 @@ class ZeroShotClassifier:
         from gliclass_rerank.engine.passages import PassageScorer
 
         check_choice("classification_type", classification_type, get_args(ClassificationType))
-        self.options = options
+        # A reranker's options hold more than a classifier can be made from.
+        self.options = ModelOptions(**{field.name: getattr(options, field.name) for field in fields(ModelOptions)})
         self.classification_type = classification_type
         self.label_separator = label_separator
         self.engine = PassageScorer(model, max_length=options.max_length, noun="label", scores_empty=True)

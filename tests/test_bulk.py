@@ -233,7 +233,11 @@ def start(source: Path, output: Path, home: Path) -> Any:
 
 
 def read_parts(output: Path) -> list[Any]:
-    return [json.loads(line) for part in sorted(output.glob("part-*.jsonl")) for line in part.open()]
+    return [
+        json.loads(line)
+        for part in sorted(output.glob("part-*.jsonl"))
+        for line in part.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 @pytest.mark.slow

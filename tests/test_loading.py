@@ -144,3 +144,21 @@ def test_an_adapter_that_ranked_before_a_fork_ranks_in_the_forked_process_too() 
     child.start()
     child.join(60)
     assert not child.is_alive() and queue.get() == expected
+
+
+def _rank_with_ready_reranker(ready: GLiClassReranker, queue: multiprocessing.SimpleQueue[int]) -> None:
+    lazy = LazyReranker(ready)
+    options = {"model": ready}
+    queue.put(sum(len(lazy.update(options).rank("tea", ["Tea is brewed."])) for _ in range(3)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_ready_reranker_of_the_parent_is_loaded_again_in_a_forked_process() -> None:
+    ready = GLiClassReranker.from_pretrained(device="cpu", dtype="float32")
+    ready.score("tea", ["Tea is brewed."])
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=_rank_with_ready_reranker, args=(ready, queue), daemon=True)
+    child.start()
+    child.join(60)
+    assert not child.is_alive() and queue.get() == 3

@@ -226,3 +226,23 @@ def test_the_classifier_takes_what_the_official_pipeline_takes(checkpoint_folder
     assert classifier("Bread rises.", ["food", "sport"], 0.0, batch_size=8, rac_examples=None) == plain
     with pytest.raises(ValueError, match=r"rac_examples is given.*examples="):
         classifier("Bread rises.", ["food"], rac_examples=["x"])
+
+
+def test_queries_together_share_prompts_that_every_check_accepts() -> None:
+    queries, passage = ["tea " * 14, "rain " * 14], "Tea is brewed from dried leaves."
+    for options in ({"long_passages": "windows"}, {"long_passages": "truncate"}):
+        model = GLiClassReranker.from_pretrained(device="cpu", dtype="float32", max_length=64, **options)
+        [hit] = model.rank(queries, [passage], together=True, facets=["hot"])
+        assert not hit.truncated and 0 < hit.facets["hot"] < 1
+
+
+def test_a_cut_query_leaves_the_facets_whole() -> None:
+    model = GLiClassReranker.from_pretrained(device="cpu", dtype="float32", max_length=64, long_queries="truncate")
+    facet, passage = "is about the walls and the gates of very old towns in the north", "Old towns have walls."
+    [hit] = model.rank("does bread rise? " * 20, [passage], facets=[facet])
+    prompts = model.engine.model.checkpoint.prompts
+    room = 32 - (prompts.count_tokens([facet]) + 1)
+    query = prompts.frame(["does bread rise? " * 20, facet], label_limits=[room, None])
+    [prompt] = [query.around(prompts.encode_texts([passage], 64)[0], 64)]
+    [logits] = model.engine.model.scorer.logits([prompt])
+    assert hit.truncated and hit.facets[facet] == pytest.approx(sigmoid(float(logits[1])), abs=1e-6)

@@ -244,3 +244,46 @@ def test_closing_ends_although_a_piece_does_not() -> None:
     asyncio.run(run())
     gate.opened.set()
     assert scheduler.close(seconds=30)
+
+
+def test_failures_and_items_that_cost_nothing_teach_no_false_speed() -> None:
+    def score(values: list[str]) -> list[str]:
+        for value in values:
+            if value == "broken":
+                raise ValueError("broken")
+            threading.Event().wait(0.002 if value == "long" else 0.0)
+        return values
+
+    async def run() -> bool:
+        await scheduler.run(score, [Item("long", 1.0)] * 100, client="a")
+        for _ in range(12):
+            with pytest.raises(ValueError, match="broken"):
+                await scheduler.run(score, [Item("broken", 1.0)], client="a")
+        await scheduler.run(score, [Item("empty", 1.0)] * 500, client="a")
+        large = asyncio.ensure_future(scheduler.run(score, [Item("long", 1.0)] * 300, client="a"))
+        await asyncio.sleep(0)
+        await scheduler.run(score, [Item("small", 1.0)], client="b")
+        return large.done()
+
+    scheduler = Scheduler(max_waiting=10_000)
+    assert not asyncio.run(run())  # the small job did not wait for all of the large one
+    scheduler.close(seconds=10)
+
+
+def test_a_client_s_many_jobs_delay_another_client_s_job_by_one_turn_only() -> None:
+    def score(values: list[int]) -> list[int]:
+        threading.Event().wait(0.01 * len(values))
+        return values
+
+    async def run() -> list[int]:
+        await scheduler.run(score, [Item(1, 1.0)] * 150, client="a")  # the speed is known from now on
+        flood = [asyncio.ensure_future(scheduler.run(score, [Item(1, 1.0)] * 100, client="a")) for _ in range(10)]
+        await asyncio.sleep(0)
+        result = await scheduler.run(score, [Item(2, 1.0)] * 100, client="b", seconds=5.0)
+        for job in flood:
+            job.cancel()
+        return result
+
+    scheduler = Scheduler(max_waiting=10_000)
+    assert asyncio.run(run()) == [2] * 100
+    scheduler.close(seconds=10)

@@ -241,3 +241,15 @@ def test_a_caller_s_autocast_changes_no_score(bundled: GLiClassReranker) -> None
     scores = bundled.score(QUERY, MANY[:4])
     with torch.autocast("cpu", torch.bfloat16):
         assert bundled.score(QUERY, MANY[:4]) == scores
+
+
+def test_calls_with_a_small_budget_do_not_end_another_call_s_reduced_one() -> None:
+    network = FakeNetwork(max_tokens=100)
+    scorer = GLiClassScorer(network, device="cpu", dtype="float32")  # type: ignore[arg-type]
+    lengths = [10, 50, 20, 40, 30] * 6
+    scorer.logits(sequences(*lengths), token_budget=700)
+    for _ in range(300):
+        scorer.logits(sequences(5), token_budget=8)
+    network.sizes.clear()
+    scorer.logits(sequences(*lengths), token_budget=700)
+    assert max(network.sizes) <= 100

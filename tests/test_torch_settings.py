@@ -106,3 +106,15 @@ def test_the_caller_s_settings_come_back_when_threads_overlap(bundled: GLiClassR
             thread.start()
         for thread in threads:
             thread.join()
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="this PyTorch has one setting for all")
+def test_an_inherited_precision_stays_inherited(bundled: GLiClassReranker) -> None:
+    before = torch.backends.fp32_precision
+    try:
+        torch.backends.fp32_precision = "tf32"
+        bundled.score(QUERY, PASSAGES)
+        torch.backends.fp32_precision = "ieee"
+        assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+    finally:
+        torch.backends.fp32_precision = before

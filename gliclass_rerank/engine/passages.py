@@ -186,6 +186,8 @@ class PassageScorer:
         """
         empty = self._prompts.count_tokens((), task=task, examples=examples)
         limit = empty + (self.max_length - empty) // 2
+        if facets or self._long_passages == "windows":
+            limit = self.max_length // 2  # as ``score`` has it
         lengths = self._prompts.frame([*labels, *facets]).label_lengths
         facet_tokens = sum(length + 1 for length in lengths[len(labels) :])  # each has a control token
         groups: list[list[str]] = []
@@ -239,7 +241,8 @@ class PassageScorer:
         label_room = self.max_length // 2 - (frame.size - sum(frame.label_lengths[: len(pair.labels)]))
         if self._long_queries == "truncate" and label_room >= len(pair.labels):
             max_tokens = label_room // len(pair.labels)
-            return self._prompts.frame(labels, task=pair.task, examples=pair.examples, max_label_tokens=max_tokens)
+            limits = [max_tokens] * len(pair.labels) + [None] * len(pair.facets)
+            return self._prompts.frame(labels, task=pair.task, examples=pair.examples, label_limits=limits)
         raise ValueError(self._refusal(pair, frame.size, needs_half=needs_half))
 
     def _refusal(self, pair: LabelledPassage, size: int, *, needs_half: bool) -> str:
@@ -249,9 +252,9 @@ class PassageScorer:
         elif pair.task or pair.examples or len(pair.labels) > 1:
             name = "labels, task and examples take"
         room = "more than half" if needs_half else "which leaves the text no room"
-        way_out = (
-            ", raise max_length or set long_queries='truncate'" if self._noun == "query" else " or raise max_length"
-        )
+        way_out = " or raise max_length"
+        if self._noun == "query" and self._long_queries == "error":
+            way_out = ", raise max_length or set long_queries='truncate'"
         return (
             f"{name} {size} of max_length {self.max_length} tokens, {room} "
             f"({self._noun}: {pair.labels[0][:40]!r}). Shorten that{way_out}."

@@ -117,13 +117,18 @@ class GLiClassScorer:
             raise FloatingPointError(f"the model gave a logit that is not finite with dtype {self.dtype}. {way_out}")
         return logits
 
+    @property
+    def is_own_process(self) -> bool:
+        """Whether this is the process that the scorer was made in."""
+        return os.getpid() == self._process
+
     def check_process(self) -> None:
         """Check that this is the process that the scorer was made in; in a forked one, locks and threads hang.
 
         Raises:
             RuntimeError: It is not.
         """
-        if os.getpid() != self._process:
+        if not self.is_own_process:
             raise RuntimeError(
                 "this process was forked from the one that loaded the model, and a forward pass would hang in it. "
                 "Load the model in each process, or start processes with multiprocessing's 'spawn' method."
@@ -168,7 +173,7 @@ class GLiClassScorer:
 
     def _count_batch(self, limit: int) -> None:
         """Try a larger token budget again once enough batches have passed since memory ran out."""
-        if self._reduced_budget is None:
+        if self._reduced_budget is None or limit <= self._reduced_budget:
             return
         self._batches_until_retry -= 1
         if self._batches_until_retry <= 0:

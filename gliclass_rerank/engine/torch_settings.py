@@ -113,5 +113,8 @@ def _write(settings: _Settings, current: _Settings) -> None:
     if len(settings.precisions) == 1:
         torch.set_float32_matmul_precision(settings.precisions[0])
     else:
-        cpu: Any = torch.backends.mkldnn
-        cpu.matmul.fp32_precision, torch.backends.cuda.matmul.fp32_precision = settings.precisions
+        backends: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cuda)
+        for backend, precision in zip(backends, settings.precisions, strict=True):
+            backend.matmul.fp32_precision = "none"  # inherits the general setting
+            if backend.matmul.fp32_precision != precision:
+                backend.matmul.fp32_precision = precision

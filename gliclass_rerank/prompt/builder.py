@@ -154,7 +154,7 @@ class PromptBuilder:
         *,
         task: str = "",
         examples: Sequence[str] = (),
-        max_label_tokens: int | None = None,
+        label_limits: Sequence[int | None] = (),
     ) -> Frame:
         """The token ids around a text.
 
@@ -162,13 +162,13 @@ class PromptBuilder:
             labels: The labels.
             task: See ``build``.
             examples: See ``build``.
-            max_label_tokens: Tokens of each label at most; a longer one is cut. None for no limit.
+            label_limits: Tokens of each label at most, None for no limit; a longer label is cut.
 
         Raises:
             ValueError: There are examples but the tokenizer has no token for them.
         """
         label_ids = self.tokenizer.encode(labels, after_control=True)
-        shown = [ids[:max_label_tokens] for ids in label_ids]
+        shown = [ids[:limit] for ids, limit in zip(label_ids, label_limits or [None] * len(labels), strict=True)]
         middle = [i for ids in shown for i in (self.label_id, *ids)]
         middle.append(self.text_id)
         task_ids = self.tokenizer.encode([task], after_control=True)[0] if task else []

@@ -21,6 +21,8 @@ Score = Callable[[list[Any]], Sequence[Any]]  # items in, one result per item ou
 
 _PIECE_SECONDS = 0.05  # how long one job may keep all others waiting
 _PIECES_TO_KNOW = 20  # after which the speed of a function is known
+_DRIFT = 1.05  # by which the best speed is forgotten per piece
+_MIN_TRUST = 0.1  # in the speed of a piece that was over at once
 _SAFETY = 0.8  # a job is accepted if it is expected to need at most this share of its time
 
 
@@ -214,12 +216,20 @@ class Scheduler:
             raise OverloadedError(f"{waiting} passages are waiting already.")
 
     def _check_time(self, job: _Job, limit: float | None) -> None:
+        if limit is None or not self._clients:
+            return
+        # Clients have equal turns, and so have the jobs of a client: another one delays this job by as much as this
+        # one needs at most.
         needed = self._seconds_left(job)
-        # Turns are equal, so each waiting job delays this one by as much as this one needs at most.
-        delays = [min(self._seconds_left(other), needed) for other in self._jobs()]
-        if limit is not None and delays and sum(delays) + needed > _SAFETY * limit:
-            late = sum(delays) + needed - _SAFETY * limit
-            raise OverloadedError(f"{needed:.0f} s of work beside {sum(delays):.0f} s that wait.", max(1.0, late))
+        own = self._clients.get(job.client)
+        own_jobs = own.jobs if own else []
+        own_turns = needed + sum(min(self._seconds_left(other), needed) for other in own_jobs)
+        others = [client for client in self._clients.values() if client is not own]
+        delay = sum(min(sum(map(self._seconds_left, client.jobs)), own_turns) for client in others)
+        late = own_turns + delay - _SAFETY * limit
+        if late > 0:
+            waiting = own_turns + delay - needed
+            raise OverloadedError(f"{needed:.0f} s of work beside {waiting:.0f} s that wait.", max(1.0, late))
 
     def _seconds_left(self, job: _Job) -> float:
         """How long a job's pending items take at the best speed so far; 0 before that is known.
@@ -292,10 +302,11 @@ class Scheduler:
     def _work(self) -> None:
         while piece := self._take_piece():
             start = time.perf_counter()
-            self._run(piece)
-            self._charge(piece, time.perf_counter() - start)
+            succeeded = self._run(piece)
+            self._charge(piece, time.perf_counter() - start, learn=succeeded)
 
-    def _run(self, piece: _Piece) -> None:
+    def _run(self, piece: _Piece) -> bool:
+        """Score a piece; returns whether all of it succeeded."""
         score = piece[0][0].score
         values = [job.items[i].value for job, indexes in piece for i in indexes]
         try:
@@ -304,12 +315,11 @@ class Scheduler:
                 raise RuntimeError(f"the score function returned {len(results)} results for {len(values)} items.")
         except BaseException as error:  # a panic of a native library is not an Exception, and must not end the thread
             if len(piece) > 1:
-                for part in piece:
-                    self._run([part])
-                return
+                outcomes = [self._run([part]) for part in piece]
+                return all(outcomes)
             with self._changed:
                 self._fail(piece[0][0], error if isinstance(error, Exception) else _scoring_error(error))
-            return
+            return False
         with self._changed:
             remaining = iter(results)
             for job, indexes in piece:
@@ -317,29 +327,37 @@ class Scheduler:
                 if len(job.results) == len(job.items) and not job.future.done():
                     self._remove(job)
                     job.future.set_result([job.results[i] for i in range(len(job.items))])
+        return True
 
-    def _charge(self, piece: _Piece, seconds: float) -> None:
-        """Note what each job and client has used, and how long a unit of cost takes."""
+    def _charge(self, piece: _Piece, seconds: float, *, learn: bool) -> None:
+        """Note what each job and client has used and, from a piece that succeeded, how long a unit of cost takes."""
         costs = [sum(job.items[i].cost for i in indexes) for job, indexes in piece]
         total = sum(costs) or 1.0
         pace = seconds / total
+        score = piece[0][0].score
+        # A piece that was over at once, of empty passages for example, says little about the others.
+        trust = 1.0 if seconds >= self._piece_seconds else max(_MIN_TRUST, seconds / self._piece_seconds)
         by_client: dict[Hashable, float] = defaultdict(float)
         with self._changed:
+            usual_pace = self._seconds_per_cost.get(score)
             for (job, _), cost in zip(piece, costs, strict=True):
                 job.used += pace * cost
-                job.seconds_per_cost = _blend(job.seconds_per_cost, pace)
+                if learn:
+                    job.seconds_per_cost = _blend(job.seconds_per_cost or usual_pace, pace, trust)
                 by_client[job.client] += pace * cost
             for name, used in by_client.items():
                 if name in self._clients:
                     self._clients[name].used += used
-            score = piece[0][0].score
-            self._measured[score] += seconds
-            self._fastest[score] = min(pace, self._fastest.get(score, pace))
-            self._seconds_per_cost[score] = _blend(self._seconds_per_cost.get(score), pace)
+            if learn:
+                self._measured[score] += seconds
+                fastest = self._fastest.get(score, pace)
+                self._fastest[score] = min(pace, fastest * _DRIFT) if pace > fastest else _blend(fastest, pace, trust)
+                self._seconds_per_cost[score] = _blend(usual_pace, pace, trust)
 
 
-def _blend(old: float | None, new: float) -> float:
-    return new if old is None else (old + new) / 2
+def _blend(old: float | None, new: float, trust: float) -> float:
+    """Move an estimate towards a new value: half-way at most."""
+    return new if old is None else old + trust * (new - old) / 2
 
 
 def _scoring_error(error: BaseException) -> ScoringError:
