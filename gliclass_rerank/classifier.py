@@ -197,7 +197,7 @@ class ZeroShotClassifier:
         if return_hierarchical:
             return [nest(tree, text_scores) for tree, text_scores in zip(trees, scores, strict=True)]
         return [
-            _predict(text_labels, text_scores, value, classification_type)
+            choose_labels(text_labels, text_scores, value, classification_type)
             for text_labels, text_scores, value in zip(label_lists, scores, thresholds, strict=True)
         ]
 
@@ -295,8 +295,22 @@ def _example_text(example: Any) -> str:  # noqa: ANN401 - checked here
     return f"{text} \nLabels:\n {', '.join(labels)}"
 
 
-def _predict(labels: Sequence[str], scores: Sequence[float], threshold: float | None, kind: str) -> list[Prediction]:
-    if kind == "single-label":
+def choose_labels(
+    labels: Sequence[str], scores: Sequence[float], threshold: float | None, classification_type: ClassificationType
+) -> list[Prediction]:
+    """The labels of one text that its scores let through.
+
+    Args:
+        labels: The labels.
+        scores: One per label.
+        threshold: Multi-label: return labels with at least this score; None for all.
+        classification_type: "multi-label", or "single-label" for only the best label.
+
+    Example:
+        >>> choose_labels(["tea", "rain"], [0.9, 0.2], 0.5, "multi-label")
+        [{'label': 'tea', 'score': 0.9}]
+    """
+    if classification_type == "single-label":
         best = max(range(len(scores)), key=scores.__getitem__)
         return [{"label": labels[best], "score": scores[best]}]
     pairs = zip(labels, scores, strict=True)

@@ -19,20 +19,6 @@ def sigmoid(logit: float) -> float:
     return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
 
 
-def logit(score: float) -> float:
-    """The logit that a score came from, up to about 36, where a score cannot be told from 1.
-
-    Args:
-        score: In [0, 1].
-
-    Example:
-        >>> logit(0.5)
-        0.0
-    """
-    inside = min(max(score, 5e-324), 1 - 2**-53)  # at 0 and 1 themselves it would be endless
-    return math.log(inside) - math.log1p(-inside)
-
-
 def softmax(logits: Sequence[float]) -> list[float]:
     """Scores of labels that exclude each other; they add up to 1.
 

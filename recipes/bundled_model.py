@@ -28,6 +28,7 @@ from gliclass_rerank.training.calibrate import calibrate
 from gliclass_rerank.training.reading import read_ids
 from gliclass_rerank.training.train import RECORD, train
 from gliclass_rerank.training.trainer import TrainingSettings
+from recipes.choose_data import write_rows
 from recipes.english_vocabulary import keep_english
 from recipes.mix_weights import mix_with_start
 
@@ -58,11 +59,6 @@ def choose_passages(source: Path, target: Path, keep: Callable[[int, str, str], 
     lines = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, line)) for line in judged)]
     (target / "qrels" / "train.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return target
-
-
-def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
-    """Write JSON lines."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def choose_data(data: Path, target: Path) -> list[Path]:

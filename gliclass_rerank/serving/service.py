@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gliclass_rerank.classifier import Prediction, ZeroShotClassifier
+from gliclass_rerank.classifier import ClassificationType, Prediction, ZeroShotClassifier, choose_labels
 from gliclass_rerank.engine.passages import LabelledPassage, PassageLogits, PassageScorer
 from gliclass_rerank.probabilities import sigmoid, softmax
 from gliclass_rerank.reranker import GLiClassReranker
@@ -102,7 +102,9 @@ class ScoringService:
         results = [[next(remaining) for _ in text_pairs] for text_pairs in pairs]
         cut = [i for i, text_results in enumerate(results) if any(result.truncated for result in text_results)]
         rows = [[logit for result in text_results for logit in result.logits] for text_results in results]
-        return [_predict(labels, row, threshold, single_label=single_label) for row in rows], cut
+        kind: ClassificationType = "single-label" if single_label else "multi-label"
+        scores = [softmax(row) if single_label else list(map(sigmoid, row)) for row in rows]
+        return [choose_labels(labels, text_scores, threshold, kind) for text_scores in scores], cut
 
     async def probe(self) -> None:
         """Make a forward pass, to see whether the model works."""
@@ -145,14 +147,3 @@ class ScoringService:
 def _count_bytes(text: str) -> int:
     """Bytes of a text: tokens per byte vary less between scripts than tokens per character."""
     return len(text.encode("utf-8", "surrogatepass"))
-
-
-def _predict(
-    labels: Sequence[str], logits: Sequence[float], threshold: float | None, *, single_label: bool
-) -> list[Prediction]:
-    if single_label:
-        scores = softmax(logits)
-        best = max(range(len(scores)), key=scores.__getitem__)
-        return [{"label": labels[best], "score": scores[best]}]
-    pairs = zip(labels, map(sigmoid, logits), strict=True)
-    return [{"label": label, "score": score} for label, score in pairs if score >= (threshold or 0)]

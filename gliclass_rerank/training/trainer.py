@@ -267,13 +267,11 @@ class GroupTrainer(Trainer):
                 [rows] = _forward(self._teacher.network, sequences, self.args.device) if sequences else [[]]
             for i, group_rows in zip(lists, _by_group(rows, [groups[i] for i in lists]), strict=True):
                 logits[i] = group_rows
-        cosines = [None if g.similarities is None else logits_like(g.similarities, self.args.device) for g in groups]
+        cosines = [
+            None if group.similarities is None else torch.tensor(group.similarities, device=self.args.device)
+            for group in groups
+        ]
         return [taught(*scores) for scores in zip(cosines, logits, strict=True)]
-
-
-def logits_like(rows: list[list[float]], device: torch.device) -> Tensor:
-    """Rows of numbers as a tensor on a device."""
-    return torch.tensor(rows, dtype=torch.float32, device=device)
 
 
 class _Mining(TrainerCallback):
