@@ -1,4 +1,7 @@
-"""The reranker: arguments in, ranked passages out. Nothing heavy is imported before a model is loaded."""
+"""The reranker: checks arguments and returns ranked passages.
+
+Heavy libraries such as torch are imported only when a model is loaded.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from gliclass_rerank.engine.loading import LoadedModel
     from gliclass_rerank.engine.passages import PassageLogits
 
-_MAX_LABELS_TOGETHER = 8  # queries and facets that share a prompt: the bundled model was trained on no more
+_MAX_LABELS_TOGETHER = 8  # queries and facets in one prompt: the bundled model was trained with at most this many
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +44,18 @@ class RankedPassage:
     """A passage with its score.
 
     Attributes:
-        index: Its position in the input.
+        index: The passage's position in the input.
         score: How well it answers the query, in [0, 1].
         text: The passage.
-        truncated: Whether the model read only a part of the passage or of the query, because
-            ``max_length`` has no room for both.
-        span: The best window's place in a passage that was read in windows: ``text[start:end]`` has the
-            same score on its own. With several queries it belongs to the query that fits best. None
-            if the passage was read at once.
-        facets: The score of each facet, in [0, 1]; with several queries, the one beside the first of
-            them. Each facet has its own best window.
-        logit: The number whose sigmoid is the score. It tells apart passages whose scores round to 1.
+        truncated: Whether the model read only a part of the passage or of the query, because both do not
+            fit into ``max_length``.
+        span: The position of the best window, if the passage was read in windows: ``text[start:end]`` has
+            the same score on its own. With several queries it is the best window of the query with the
+            highest score. None if the passage was read in one piece.
+        facets: The score of each facet, in [0, 1]. With several queries, the facets are scored together
+            with the first of them. Each facet has its own best window.
+        logit: The model's raw output; the score is its sigmoid. Passages whose scores both round to 1
+            still have different logits.
 
     Example:
         >>> RankedPassage(index=2, score=0.93, text="a passage", truncated=False).score
@@ -70,9 +74,9 @@ class RankedPassage:
 class GLiClassReranker:
     """Scores and ranks passages against a query. Threads may share one.
 
-    Make it with ``from_pretrained``. Rerankers of the same checkpoint, revision, device and dtype share
-    one set of weights, which is freed with the last of them. Unpickling a reranker loads its
-    checkpoint again.
+    Create one with ``from_pretrained``. Rerankers with the same checkpoint, revision, device and dtype
+    share one set of weights, which is freed when the last of them is gone. Unpickling a reranker loads
+    its checkpoint again.
 
     Args:
         model: A loaded checkpoint and the scorer that runs it.
@@ -80,7 +84,7 @@ class GLiClassReranker:
 
     Attributes:
         name: The checkpoint's hub name or folder.
-        options: Plain values that make an equal reranker.
+        options: The options that the reranker was loaded with; they are enough to create an equal one.
         engine: Scores passages; the server and bulk jobs call it directly.
 
     Raises:
@@ -128,17 +132,17 @@ class GLiClassReranker:
             max_length: Tokens per sequence, query and passage together; None for the smallest of
                 the encoder's positions, the tokenizer's limit and 1024.
             long_passages: "truncate" cuts a passage that does not fit; "windows" scores overlapping
-                parts of up to 192 tokens, of which the best counts.
+                windows of up to 192 tokens, and the best one gives the passage its score.
             long_queries: "error" refuses a query that leaves no room for a passage; "truncate" cuts
-                it so that it leaves half of ``max_length``.
-            token_budget: Tokens computed together; None for what suits the device. Lower it to save
-                memory.
+                it so that half of ``max_length`` is left for the passage.
+            token_budget: How many tokens are computed at a time; None for the device's default. Lower
+                it to save memory.
             revision: Branch, tag or commit on the hub.
             token: Access token for the hub; it is not stored.
 
         Raises:
             CheckpointError: The checkpoint cannot be found or used (a ValueError).
-            ValueError: This machine lacks the device, or another option is out of range.
+            ValueError: This machine does not have the device, or another option is out of range.
 
         Example:
             >>> GLiClassReranker.from_pretrained(device="cpu").max_length
@@ -184,9 +188,9 @@ class GLiClassReranker:
     def recommended_threshold(self) -> float | None:
         """The score that best separates answers from other passages (by F1), on questions held out from training.
 
-        Pass it to ``rank`` as ``threshold`` to get nothing when nothing is relevant. It holds for one query
-        and passages that fit; windows, several queries and facets shift scores. None if the checkpoint names
-        none; ``gliclass-rerank calibrate`` computes one.
+        Pass it to ``rank`` as ``threshold`` to get an empty list when nothing is relevant. It is meant for a
+        single query and passages that fit; windows, several queries and facets change scores. None if the
+        checkpoint has none; ``gliclass-rerank calibrate`` computes one.
         """
         return self.engine.model.checkpoint.config.recommended_threshold
 
@@ -201,7 +205,7 @@ class GLiClassReranker:
         together: bool = False,
         facets: Iterable[str] | Mapping[str, float] = (),
     ) -> list[RankedPassage]:
-        """Sort passages by how well they answer a query, or several.
+        """Sort passages by how well they answer a query, or several queries.
 
         Args:
             query: The question or search words; or several, such as the parts or paraphrases of one question.
@@ -210,21 +214,22 @@ class GLiClassReranker:
             threshold: Return passages with ``score >= threshold``, in [0, 1]; None for all.
             fusion: How several queries' scores become one: "max", "mean", or "rrf" (reciprocal rank
                 fusion), which orders by ranks and reports the best query's score.
-            together: Whether up to eight queries share one forward pass, which costs little more than one
-                query if passages are long. Scores then depend on the other queries in the prompt, so
-                choose the threshold again; and passages have less room.
-            facets: Other statements to score in the same pass ("is about prices"), which shifts the
-                query's score likewise; or a dict from each facet to the score that a passage needs to stay.
+            together: Whether up to eight queries share one prompt and so one forward pass, which takes
+                little more time than one query if passages are long. Scores then depend on the other
+                queries in the prompt, so choose the threshold again. Passages have less room.
+            facets: Other statements to score in the same pass ("is about prices"), which also changes the
+                query's score; or a dict that gives each facet the score that a passage must reach.
 
         Returns:
-            Passages by falling score ("rrf": by falling fused rank); equal ones in input order. A
-            passage without a token scores 0.0.
+            The passages, best first; passages with equal scores stay in input order. With "rrf", the
+            order is that of the fused ranks. A passage without a token scores 0.0.
 
         Raises:
             TypeError: ``passages`` or ``facets`` is a single str, or an item is not a str (named by index).
-            ValueError: A query has no token or leaves a passage too little room (no token; with facets
-                or windows, less than half of ``max_length``), or another argument is out of range.
-            FloatingPointError: The model gave a logit that is not finite.
+            ValueError: A query has no token, or it leaves too little room for a passage (no token at all;
+                with facets or windows, less than half of ``max_length``), or another argument is out of
+                range.
+            FloatingPointError: The model computed a logit that is not finite.
             MemoryError: Not even one passage fits into memory.
             RuntimeError: The process was forked after the model was loaded.
 
@@ -306,8 +311,8 @@ class GLiClassReranker:
         Args:
             queries: The queries.
             passages: The passages.
-            together: Whether queries share forward passes: up to eight in a prompt, as many as leave half
-                of ``max_length`` to the passage. Scores then depend on the other queries in the prompt.
+            together: Whether queries share prompts: up to eight in each, as long as half of ``max_length``
+                is left for the passage. Scores then depend on the other queries in the prompt.
 
         Returns:
             (queries, passages) scores in [0, 1], float32.
@@ -340,7 +345,7 @@ class GLiClassReranker:
         together: bool = False,
         facets: Iterable[str] | Mapping[str, float] = (),
     ) -> list[RankedPassage]:
-        """``rank`` in a worker thread, so that the event loop goes on; it takes and returns the same.
+        """Run ``rank`` in a worker thread, so that the event loop is not blocked. Arguments and result are the same.
 
         Example:
             >>> reranker = GLiClassReranker.from_pretrained(device="cpu")
@@ -351,7 +356,7 @@ class GLiClassReranker:
         return await asyncio.to_thread(call, query, passages)
 
     async def ascore(self, query: str, passages: Iterable[str]) -> list[float]:
-        """``score`` in a worker thread, so that the event loop goes on; it takes and returns the same.
+        """Run ``score`` in a worker thread, so that the event loop is not blocked. Arguments and result are the same.
 
         Example:
             >>> reranker = GLiClassReranker.from_pretrained(device="cpu")
@@ -363,30 +368,30 @@ class GLiClassReranker:
     def _score(
         self, queries: Sequence[str], passages: Sequence[str], facets: tuple[str, ...] = (), *, together: bool = False
     ) -> list[list[PassageLogits]]:
-        """Results by group of queries that share a prompt, then by passage."""
+        """Return a list of results for each group of queries that share a prompt, in the order of the passages."""
         from gliclass_rerank.engine.passages import LabelledPassage
 
         groups: list[tuple[str, ...]] = [(query,) for query in queries]
         if together:
             groups = self.engine.group_labels(queries, max_labels=_MAX_LABELS_TOGETHER, facets=facets)
-        if not passages:  # a bad query is refused all the same
+        if not passages:  # refuse a bad query even so
             for group in groups:
                 self.engine.check(group, facets)
-        # Passage by passage, so that each text is tokenised once for all queries.
+        # All pairs of one passage stand together, so that its text is tokenised once for all queries.
         pairs = [LabelledPassage(group, passage, facets) for passage in passages for group in groups]
         results = self.engine.score(pairs)
         return [results[i :: len(groups)] for i in range(len(groups))]
 
 
 def _logits_by_query(results: Sequence[PassageLogits]) -> list[list[float]]:
-    """(queries, passages) logits of queries that share a prompt."""
+    """Return the logits of queries that share a prompt, as (queries, passages)."""
     return [list(logits) for logits in zip(*(result.logits for result in results), strict=True)]
 
 
 def _ranked(
     index: int, logit: float, text: str, results: Sequence[PassageLogits], facets: tuple[str, ...]
 ) -> RankedPassage:
-    """A passage with its fused logit and the results of all groups of queries."""
+    """Build the result for one passage from its fused logit and the results of all groups of queries."""
     best = max(results, key=lambda result: max(result.logits))
     return RankedPassage(
         index,
