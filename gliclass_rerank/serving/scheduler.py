@@ -1,8 +1,8 @@
 """One thread runs the model for all requests, in short pieces that waiting jobs take in turn.
 
-A request with 2,000 passages would otherwise keep a request with two waiting for a minute. So jobs are cut into
-pieces of a fixed time, and the next piece goes to the client, and within it to the job, that has used the model
-least. Small jobs share a piece.
+Otherwise a request with two passages could wait a minute behind one with 2,000. So each request becomes a job, and
+jobs are cut into pieces that take a fixed time. The next piece goes to the client that has used the model least and,
+among that client's jobs, to the one that has used it least. Small jobs share a piece.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Any
 
 Score = Callable[[list[Any]], Sequence[Any]]  # items in, one result per item out
 
-_PIECE_SECONDS = 0.05  # how long one job may keep all others waiting
-_PIECES_TO_KNOW = 20  # after which the speed of a function is known
-_DRIFT = 1.05  # by which the best speed is forgotten per piece
-_MIN_TRUST = 0.1  # in the speed of a piece that was over at once
-_SAFETY = 0.8  # a job is accepted if it is expected to need at most this share of its time
+_PIECE_SECONDS = 0.05  # how long one piece may keep the other jobs waiting
+_PIECES_TO_KNOW = 20  # the speed of a score function counts as known after so many full pieces
+_DRIFT = 1.05  # the best speed so far may get slower by this factor after each slower piece
+_MIN_TRUST = 0.1  # weight of the speed measured in a piece that took almost no time
+_SAFETY = 0.8  # a job is accepted if it should finish within this share of its time limit
 
 
 class OverloadedError(Exception):
-    """Too much is waiting to accept this job.
+    """The queue is too full to accept this job.
 
     Args:
-        message: How much.
-        retry_after: Seconds after which it is worth trying again.
+        message: How much work is waiting.
+        retry_after: In how many seconds it is worth trying again.
     """
 
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
@@ -53,8 +53,8 @@ class Item:
 
     Attributes:
         value: What the score function receives.
-        cost: Expected work in any unit, as long as all items of one function use the same.
-        weight: How many places it takes among the waiting passages.
+        cost: Expected work, in any unit that all items of one score function share.
+        weight: How many places in the queue it takes.
     """
 
     value: Any
@@ -64,7 +64,7 @@ class Item:
 
 @dataclass(eq=False)
 class _Client:
-    """The jobs of one client, and the seconds of the model that it has used."""
+    """The jobs of one client, and for how many seconds it has used the model."""
 
     used: float
     jobs: list[_Job] = field(default_factory=list)
@@ -76,15 +76,15 @@ class _Client:
 
 @dataclass(eq=False)
 class _Job:
-    """Items that one request waits for. ``pending`` holds the indexes still to score, the next one last."""
+    """Items that one request waits for. ``pending`` has the indexes still to be scored; the next one is the last."""
 
     client: Hashable
     score: Score
     items: Sequence[Item]
     pending: list[int]
-    waiting: int  # weight of the pending items
+    waiting: int  # total weight of the pending items
     pending_cost: float
-    used: float = 0.0  # seconds of the model
+    used: float = 0.0  # seconds for which it has used the model
     seconds_per_cost: float | None = None
     results: dict[int, Any] = field(default_factory=dict)
     future: Future[list[Any]] = field(default_factory=Future)
@@ -96,13 +96,14 @@ _Piece = list[tuple[_Job, list[int]]]
 class Scheduler:
     """Accepts jobs from an event loop and runs them in a thread of its own.
 
-    A job that is cancelled gives up its place at the next piece. A job that fails fails alone: the jobs that shared
-    its piece are scored without it.
+    A cancelled job is dropped before the next piece. If a job fails, the other jobs in its piece are scored again
+    without it.
 
     Args:
-        max_waiting: Weight of the items that may wait. A single larger job is accepted when nothing waits. When
-            the queue is full, a client that holds less than its share of it is still accepted, up to twice the limit.
-        piece_seconds: How long a piece should take. Its size follows from the measured time per cost.
+        max_waiting: Total weight of the items that may wait. A single larger job is accepted if the queue is empty.
+            If the queue is full, a client that holds less than its share of it is still accepted, up to twice the
+            limit.
+        piece_seconds: How long a piece should take; its size is chosen by the measured time per unit of cost.
 
     Example:
         >>> scheduler = Scheduler(max_waiting=100)
@@ -117,8 +118,8 @@ class Scheduler:
         self._max_waiting, self._piece_seconds = max_waiting, piece_seconds
         self._clients: dict[Hashable, _Client] = {}
         self._seconds_per_cost: dict[Score, float] = {}
-        self._fastest: dict[Score, float] = {}  # seconds per cost, at best
-        self._measured: dict[Score, float] = defaultdict(float)  # seconds
+        self._fastest: dict[Score, float] = {}  # the fewest seconds per unit of cost so far
+        self._measured: dict[Score, float] = defaultdict(float)  # seconds that the function has run
         self._is_closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
@@ -126,7 +127,7 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """Weight of the items that no piece has taken yet."""
+        """Total weight of the items that wait for a piece."""
         with self._changed:
             return self._count_waiting()
 
@@ -138,15 +139,15 @@ class Scheduler:
     async def run(
         self, score: Score, items: Sequence[Item], *, client: Hashable = None, seconds: float | None = None
     ) -> list[Any]:
-        """The results of a job.
+        """Run a job and return its results.
 
         Args:
             score: Called in the model's thread with the values of some items; it returns one result per value.
-                Jobs with an equal function share pieces.
+                Jobs with an equal function can share pieces.
             items: The items.
-            client: Whose job it is. Clients have equal shares of the model, and so have the jobs of one client.
-            seconds: How long the caller is going to wait. A job that would need longer beside the waiting ones is
-                refused at once, instead of using the model for nothing. None to wait for ever.
+            client: Whose job it is. Clients get equal shares of the model, and so do the jobs of one client.
+            seconds: How long the caller is going to wait. A job that would take longer, given the jobs that are
+                waiting, is refused at once instead of using the model for nothing. None to wait forever.
 
         Returns:
             One result per item, in order.
@@ -171,13 +172,13 @@ class Scheduler:
             raise
 
     def close(self, *, seconds: float) -> bool:
-        """Accept no more jobs, finish the accepted ones if the time allows, and stop the thread.
+        """Accept no more jobs, finish the accepted ones if there is time, and stop the thread.
 
         Args:
             seconds: How long to wait. Jobs that are not finished by then fail with ``ClosedError``.
 
         Returns:
-            Whether the thread has ended; it may still be inside a piece.
+            Whether the thread has ended. If not, it is still working on a piece.
         """
         with self._changed:
             self._is_closed = True
@@ -188,7 +189,7 @@ class Scheduler:
                 self._fail(job, ClosedError("the server stopped before this request was finished."))
         return not self._thread.is_alive()
 
-    # Under the lock
+    # Methods that hold the lock, or are called while it is held
 
     def _submit(self, job: _Job, seconds: float | None) -> None:
         with self._changed:
@@ -218,8 +219,8 @@ class Scheduler:
     def _check_time(self, job: _Job, limit: float | None) -> None:
         if limit is None or not self._clients:
             return
-        # Clients have equal turns, and so have the jobs of a client: another one delays this job by as much as this
-        # one needs at most.
+        # Clients take equal turns, and so do the jobs of one client. So another job can delay this one by at most the
+        # time that this one needs itself.
         needed = self._seconds_left(job)
         own = self._clients.get(job.client)
         own_jobs = own.jobs if own else []
@@ -232,9 +233,10 @@ class Scheduler:
             raise OverloadedError(f"{needed:.0f} s of work beside {waiting:.0f} s that wait.", max(1.0, late))
 
     def _seconds_left(self, job: _Job) -> float:
-        """How long a job's pending items take at the best speed so far; 0 before that is known.
+        """Return how long a job's pending items take at the best speed so far; 0 while that is unknown.
 
-        A model's first passes are slow, and so are tiny ones for their cost, so it takes some pieces to know.
+        A model's first passes are slow, and tiny passes are slow for their cost, so the speed counts as known only
+        after some pieces.
         """
         if self._measured[job.score] < _PIECES_TO_KNOW * self._piece_seconds:
             return 0.0
@@ -259,12 +261,15 @@ class Scheduler:
             job.future.set_exception(error)
 
     def _in_order(self) -> list[_Job]:
-        """Jobs with pending items: those of the client that has used least first, older ones before newer ones."""
+        """Return the jobs with pending items: first those of the client that has used the model least, and so on.
+
+        A client's jobs are ordered in the same way; on a tie, the older one comes first.
+        """
         clients = sorted(self._clients.values(), key=lambda client: client.used)
         return [job for client in clients for job in sorted(client.jobs, key=lambda job: job.used) if job.pending]
 
     def _take_piece(self) -> _Piece:
-        """Items for the next piece, at least one; of several jobs if the first one leaves room."""
+        """Wait for work, and take the items of the next piece: at least one, from several jobs if there is room."""
         with self._changed:
             while not (jobs := self._in_order()):
                 if self._is_closed:
@@ -283,7 +288,10 @@ class Scheduler:
             return piece
 
     def _take_items(self, job: _Job, room: float, *, at_least_one: bool) -> tuple[list[int], float]:
-        """The next items of a job that fit into some seconds, and the seconds left; none left if any had to wait."""
+        """Take the next items of a job that fit into some seconds.
+
+        Returns their indexes and the seconds left: 0 if an item did not fit.
+        """
         pace = job.seconds_per_cost or self._seconds_per_cost.get(job.score)
         chosen: list[int] = []
         while job.pending:
@@ -335,7 +343,7 @@ class Scheduler:
         total = sum(costs) or 1.0
         pace = seconds / total
         score = piece[0][0].score
-        # A piece that was over at once, of empty passages for example, says little about the others.
+        # A piece that took almost no time, such as one of empty passages, says little about the speed of others.
         trust = 1.0 if seconds >= self._piece_seconds else max(_MIN_TRUST, seconds / self._piece_seconds)
         by_client: dict[Hashable, float] = defaultdict(float)
         with self._changed:
@@ -356,7 +364,7 @@ class Scheduler:
 
 
 def _blend(old: float | None, new: float, trust: float) -> float:
-    """Move an estimate towards a new value: half-way at most."""
+    """Move an estimate towards a new value, at most half of the way."""
     return new if old is None else old + trust * (new - old) / 2
 
 
