@@ -1,7 +1,7 @@
-"""The one primitive of the engine: labels and a passage in, a logit per label out.
+"""The engine's one scoring function: it takes labels and a passage, and returns a logit per label.
 
-Every entry point (rank, score, score_matrix, the classifier, the server, bulk) calls ``PassageScorer``,
-so they cannot disagree. Windows, blocks and batches are known here and below, nowhere above.
+Every entry point (rank, score, score_matrix, the classifier, the server, bulk jobs) calls ``PassageScorer``,
+so their scores cannot differ. Code that calls it does not deal with windows, blocks or batches.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gliclass_rerank.prompt.windows import encode_windows
 
 log = logging.getLogger(__name__)
 
-# The logit of a passage that has no token: its score is exactly 0.0, and it ranks last.
+# The logit of a passage without a token. Its score is exactly 0.0, so it ranks last.
 EMPTY_LOGIT = -1000.0
 
 _WINDOW_TOKENS = 192  # about as long as the passages that the bundled model was trained on
-# Tokens, estimated by characters, that are prepared at a time: enough for batches of similar length,
-# few enough that memory stays flat over any number of passages.
+# How many tokens, estimated from characters, are prepared at a time: enough to form batches of similar length, and
+# few enough that memory does not grow with the number of passages.
 _BLOCK_TOKENS = 1 << 19
 _CHARACTERS_PER_TOKEN = 4
 
@@ -34,9 +34,9 @@ class LabelledPassage:
     """One passage and the labels that share its prompt.
 
     Attributes:
-        labels: Queries, or a classifier's labels, at least one.
+        labels: At least one query, or at least one label of a classifier.
         text: The passage.
-        facets: More labels in the same prompt, which do not decide on the best window.
+        facets: More labels in the same prompt; they have no influence on which window is the best.
         task: A description of the task, for a classifier.
         examples: Few-shot examples as the official library writes them, for a classifier.
 
@@ -54,12 +54,13 @@ class LabelledPassage:
 
 @dataclass(frozen=True, slots=True)
 class PassageLogits:
-    """What the model says of one ``LabelledPassage``; it depends on nothing else in the call.
+    """The result for one ``LabelledPassage``; it does not depend on anything else in the call.
 
     Attributes:
-        logits: One per label; of several windows the highest.
-        facet_logits: One per facet, likewise.
-        span: The best window's place in the passage, ``text[start:end]``; None if all was read at once.
+        logits: One per label: the highest over all windows.
+        facet_logits: One per facet: the highest over all windows.
+        span: The position of the best window in the passage, ``text[start:end]``; None if the passage was read
+            in one piece.
         truncated: Whether the passage or a label was cut.
     """
 
@@ -71,7 +72,7 @@ class PassageLogits:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A part of a passage as a sequence; ``span`` is None if it is all of it, ``prompt`` if it has no token."""
+    """A window as a sequence; ``span`` is None if it is the whole passage, ``prompt`` is None if it has no token."""
 
     span: Span | None
     prompt: Prompt | None
@@ -86,15 +87,15 @@ class PassageScorer:
 
     Args:
         model: A loaded checkpoint and the scorer that runs it.
-        max_length: Tokens per sequence; None for what suits the checkpoint.
+        max_length: Tokens per sequence; None for the checkpoint's default.
         long_passages: "truncate" cuts a passage that does not fit; "windows" reads all of it in
-            overlapping windows, of which the best counts.
+            overlapping windows, and the best one gives the passage its score.
         long_queries: "error" refuses labels that leave a passage too little room; "truncate" cuts them
-            so that they leave it half.
-        token_budget: Tokens computed together; None for what suits the device.
+            so that half of ``max_length`` is left for the passage.
+        token_budget: How many tokens are computed at a time; None for the device's default.
         noun: What error messages call a label.
-        scores_empty: Whether a passage without a token goes through the model, as the official
-            classifier has it, instead of getting ``EMPTY_LOGIT``.
+        scores_empty: Whether a passage without a token goes through the model, as in the official
+            classifier, instead of getting ``EMPTY_LOGIT``.
 
     Raises:
         TypeError: ``max_length`` or ``token_budget`` is not an int.
@@ -128,7 +129,7 @@ class PassageScorer:
         self._has_logged_truncation = False
 
     def score(self, pairs: Sequence[LabelledPassage]) -> list[PassageLogits]:
-        """Score passages, each against its own labels; equal ones are computed once.
+        """Score passages, each against its own labels; equal pairs are computed once.
 
         Args:
             pairs: The passages with their labels.
@@ -138,11 +139,11 @@ class PassageScorer:
 
         Raises:
             ValueError: A label has no token, or labels leave a passage too little room.
-            FloatingPointError: The model gave a logit that is not finite.
+            FloatingPointError: The model computed a logit that is not finite.
             MemoryError: Not even one sequence fits into memory.
             RuntimeError: The process was forked after the model was loaded, or the tokenizer failed.
         """
-        self.model.scorer.check_process()  # before anything that a thread of the first process may have locked
+        self.model.scorer.check_process()  # first, because a thread of the parent process may hold locks used below
         distinct = list(dict.fromkeys(pairs))
         frames = self._frames(distinct)
         results: dict[LabelledPassage, PassageLogits] = {}
@@ -152,7 +153,7 @@ class PassageScorer:
         return [results[pair] for pair in pairs]
 
     def check(self, labels: Sequence[str], facets: Sequence[str] = ()) -> None:
-        """Refuse labels that ``score`` would refuse, also when there is nothing to score.
+        """Raise the errors that ``score`` would raise for these labels, even if there is nothing to score.
 
         Args:
             labels: Labels that share a prompt.
@@ -172,22 +173,22 @@ class PassageScorer:
         task: str = "",
         examples: Sequence[str] = (),
     ) -> list[tuple[str, ...]]:
-        """Share labels out over prompts that leave half of their room to the passage.
+        """Divide labels among prompts so that each leaves half of its room to the passage.
 
         Args:
             labels: The labels.
-            max_labels: Labels of a prompt at most, facets included; None for no limit.
-            facets: Labels that stand in every prompt.
+            max_labels: How many labels a prompt may have, including facets; None for no limit.
+            facets: Labels that every prompt contains.
             task: See ``LabelledPassage``.
             examples: See ``LabelledPassage``.
 
         Returns:
-            Groups of labels in input order; a label that takes more than half the room is alone in its group.
+            Groups of labels in input order. A label that takes more than half of the room forms a group of its own.
         """
         empty = self._prompts.count_tokens((), task=task, examples=examples)
         limit = empty + (self.max_length - empty) // 2
         if facets or self._long_passages == "windows":
-            limit = self.max_length // 2  # as ``score`` has it
+            limit = self.max_length // 2  # the same limit as in ``score``
         lengths = self._prompts.frame([*labels, *facets]).label_lengths
         facet_tokens = sum(length + 1 for length in lengths[len(labels) :])  # each has a control token
         groups: list[list[str]] = []
@@ -202,7 +203,7 @@ class PassageScorer:
         return [tuple(group) for group in groups]
 
     def fits(self, pairs: Sequence[LabelledPassage]) -> list[bool]:
-        """Whether each passage fits beside its labels without being cut.
+        """Return for each passage whether it fits into a prompt with its labels without being cut.
 
         Args:
             pairs: The passages with their labels.
@@ -218,7 +219,7 @@ class PassageScorer:
             fit.append(frames[key].size < self.max_length and not prompt.truncated)
         return fit
 
-    # Frames: what stands around a passage
+    # Frames: the token ids around a passage
 
     def _frames(self, pairs: Sequence[LabelledPassage]) -> dict[_FrameKey, Frame]:
         frames: dict[_FrameKey, Frame] = {}
@@ -260,7 +261,7 @@ class PassageScorer:
             f"({self._noun}: {pair.labels[0][:40]!r}). Shorten that{way_out}."
         )
 
-    # Windows: the parts of a passage that become sequences
+    # Windows: parts of a passage, each of which becomes a sequence
 
     def _blocks(self, pairs: Sequence[LabelledPassage]) -> Iterator[list[LabelledPassage]]:
         block: list[LabelledPassage] = []
@@ -292,7 +293,7 @@ class PassageScorer:
         return self._prompts.with_task(pair.text, pair.task)
 
     def _encode_texts(self, pairs: Sequence[LabelledPassage]) -> dict[str, EncodedText]:
-        """The token ids of each text, which is tokenised once for all its labels."""
+        """Return the token ids of each distinct text; a text is tokenised once, however many labels it has."""
         texts = list(dict.fromkeys(map(self._text, pairs)))
         return dict(zip(texts, self._prompts.encode_texts(texts, self.max_length), strict=True))
 
@@ -309,7 +310,7 @@ class PassageScorer:
         return [_window(frame.around(encoded, self.max_length), None)]
 
     def _run(self, prompts: Sequence[Prompt]) -> Iterator[list[float]]:
-        """Logits of each prompt, in order; those with as many labels run together."""
+        """Return the logits of each prompt, in order; prompts with the same number of labels run together."""
         by_size: dict[int, list[Prompt]] = defaultdict(list)
         for prompt in prompts:
             by_size[prompt.num_labels].append(prompt)
@@ -343,7 +344,7 @@ def _frame_key(pair: LabelledPassage) -> _FrameKey:
 def _combine(
     pair: LabelledPassage, frame: Frame, windows: Sequence[_Window], rows: Sequence[Sequence[float]]
 ) -> PassageLogits:
-    """The highest logit of each label over a passage's windows."""
+    """Combine the windows of a passage: the highest logit of each label, and the span of the best window."""
     count = len(pair.labels)
     best_row = max(range(len(rows)), key=lambda i: max(rows[i][:count]))
     best = [max(column) for column in zip(*rows, strict=True)]
