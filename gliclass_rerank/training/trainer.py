@@ -1,4 +1,4 @@
-"""The training loop: transformers' Trainer, fed with groups."""
+"""The training loop: the Trainer of transformers, with groups of passages and questions as its data."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from gliclass_rerank.training.losses import group_loss, taught
 from gliclass_rerank.training.negatives import HardNegatives
 from gliclass_rerank.training.sampling import Group, GroupSampler
 
-_TOKEN_BUDGET = 2048  # of one forward pass; the gradients of a step's passes add up
+_TOKEN_BUDGET = 2048  # tokens in one forward pass; a step adds up the gradients of several
 _WARMUP = 0.05
-_FINDER_LEARNING_RATE = 1e-3  # it starts at random
-_MINED_SHARE = 4  # one in so many of the coming groups gets negatives mined by the model
+_FINDER_LEARNING_RATE = 1e-3  # of the answer finder, which starts with random weights
+_MINED_SHARE = 4  # for one in four of the coming groups, the model mines negatives
 _MINED = "mined.json"
-STATES = "states"  # folder in the output, of what a stopped run goes on from
+STATES = "states"  # folder in the output with the states from which a stopped run can resume
 DEV_MEASURE = "dev_ndcg@10"
 
 
@@ -46,16 +46,16 @@ class TrainingSettings:
 
     Attributes:
         steps: Optimiser steps.
-        groups: Groups of passages and questions in each.
-        learning_rate: At its peak; it rises over the first 5 % of the steps and falls to zero.
+        groups: Groups of passages and questions in each step.
+        learning_rate: The peak learning rate; it rises over the first 5 % of the steps and then falls to zero.
         head_learning_rate: The same for projectors and scorer.
         max_length: Tokens per sequence.
         focal_alpha: Weight of positives in the focal loss; None for the LoRA preset's, or 0.5.
-        focal_gamma: How far easy pairs count less in it.
-        answer_weight: Of the loss by which the model learns where the answers stand, if their words
-            are known, beside the loss of the scores; 0 for none.
-        teacher_share: Of what the list loss wants where the answer is known, in [0, 1].
-        multi_query_share: Share of the groups around a question that hold others too, in [0, 1]: the model then
+        focal_gamma: How much less the focal loss weighs easy pairs; 0 for no difference.
+        answer_weight: Weight of the loss for finding the words of the answers, where they are known; 0 to leave
+            it out.
+        teacher_share: The teacher's share of the list loss's target where the answer is known, in [0, 1].
+        multi_query_share: Share of the question groups that have several questions, in [0, 1], so that the model
             learns to score several queries at a time.
         text_share: See ``GroupSampler``.
         statement_share: See ``GroupSampler``.
@@ -63,10 +63,10 @@ class TrainingSettings:
         min_crop_words: See ``GroupSampler``.
         max_crop_words: See ``GroupSampler``.
         question_words: See ``GroupSampler``.
-        freeze_embeddings: Whether the tokens' embeddings stay as they are, which saves a tenth of the time.
-        mine_every: Steps after which the model mines hard negatives for coming groups; 0 for never.
-        save_every: Steps after which the state is saved and the dev questions are measured.
-        seed: Decides all that is drawn.
+        freeze_embeddings: Whether the token embeddings stay unchanged, which saves a tenth of the time.
+        mine_every: The model mines hard negatives for coming groups every so many steps; 0 for never.
+        save_every: The state is saved and the dev questions are ranked every so many steps.
+        seed: Decides everything that is drawn at random.
     """
 
     steps: int = 2000
@@ -93,7 +93,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A question with candidates to rerank, and which of them answer it."""
+    """A question, its candidate passages, and the positions of those that answer it."""
 
     question: str
     passages: list[str]
@@ -101,23 +101,23 @@ class Ranking:
 
 
 def last_state(output: Path) -> Path | None:
-    """The newest whole state of a stopped run, if there is one.
+    """Return the newest complete state of a stopped run; None if there is none.
 
     Args:
         output: The run's folder.
     """
-    # What was mined is written last, so a state with it is whole.
+    # The file of mined negatives is written last, so a state that has it is complete.
     states = [mined.parent for mined in (output / STATES).glob(f"checkpoint-*/{_MINED}")]
     return max(states, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
 
 def set_training_attention(network: GLiClassNetwork) -> None:
-    """Let a network attend in the way that trains fastest; scores are then not steady to the last digit.
+    """Use the attention that trains fastest; the last digits of scores then vary.
 
     Args:
         network: Changed in place.
     """
-    if network.encoder_model.config._attn_implementation == PACKED_ATTENTION:  # others have one of their own
+    if network.encoder_model.config._attn_implementation == PACKED_ATTENTION:  # other encoders keep their own attention
         network.encoder_model.set_attn_implementation("sdpa" if torch.cuda.is_available() else TRAINING_ATTENTION)
 
 
@@ -125,14 +125,14 @@ class GroupTrainer(Trainer):
     """Trains a network on groups.
 
     Args:
-        network: What to train, in place: a network, or one with LoRA's adapters.
-        prompts: Builds its sequences.
-        sampler: Where the groups come from.
-        output: Folder of the states that a stopped run goes on from, and of the log.
+        network: The network to train in place, with or without LoRA adapters.
+        prompts: Builds the network's sequences.
+        sampler: Draws the groups.
+        output: Folder for the log and for the states from which a stopped run can resume.
         settings: How to train.
-        negatives: What is mined, if the settings ask for it.
-        dev: What is ranked whenever the state is saved, to see how training goes.
-        teacher: A reranker whose order of each question's passages is learned too.
+        negatives: Stores the hard negatives that the model mines, if the settings ask for it.
+        dev: Questions whose candidates are ranked whenever the state is saved, to measure progress.
+        teacher: A reranker; the network also learns its ranking of each question's passages.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class GroupTrainer(Trainer):
         dev: Sequence[Ranking] = (),
         teacher: Checkpoint | None = None,
     ) -> None:
-        # peft's wrapper passes on what it does not have itself.
+        # peft's wrapper forwards attributes that it does not have itself.
         self._trained = NetworkWithFinder(cast("GLiClassNetwork", network))
         self._prompts, self._sampler, self._settings = prompts, sampler, settings
         self._dev, self._teacher = dev, teacher
@@ -167,7 +167,7 @@ class GroupTrainer(Trainer):
             self.add_callback(callback)
 
     def train_on(self, state: Path | None) -> None:
-        """Train to the end, from a saved state if there is one.
+        """Train to the end, starting from a saved state if one is given.
 
         Args:
             state: From ``last_state``.
@@ -187,14 +187,14 @@ class GroupTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Any]]:
-        """Mean loss of some groups, run as a few batches of similar length."""
-        # Drawn here and not by the data loader, which is a batch ahead of what is mined.
+        """Return the mean loss of some groups, which run in a few batches of similar length."""
+        # The groups are drawn here, because the data loader is one batch ahead and would miss what was just mined.
         drawn = (self._sampler.sample(number) for number in inputs["numbers"])
         groups = [fit_group(self._prompts, group, self._settings.max_length) for group in drawn]
         sequences = self._sequences(self._prompts, groups)
-        # A finder that starts at random would spoil the encoder, so at first it learns alone.
+        # The answer finder starts with random weights that would harm the encoder, so at first only the finder learns.
         alone = self.state.global_step < self.args.warmup_steps
-        # No dropout: few questions are seen twice, and on a CPU it takes 40 % of the time.
+        # Without dropout: few questions are seen twice, and on a CPU dropout takes 40 % of the time.
         logits, answer_logits = _forward(model.eval(), sequences, self.args.device, finder_alone=alone)
         options = {
             "teacher_share": self._settings.teacher_share,
@@ -214,7 +214,7 @@ class GroupTrainer(Trainer):
         return (loss, {}) if return_outputs else loss
 
     def score(self, query: str, passages: Sequence[str]) -> list[float]:
-        """Logits of passages under one query, as the model is now."""
+        """Return the logits of passages for one query, with the model's current weights."""
         group = Group(list(passages), [query], [[0]] * len(passages))
         with torch.inference_mode(), torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
             sequences = self._sequences(self._prompts, [group])
@@ -223,7 +223,7 @@ class GroupTrainer(Trainer):
         return scores
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # noqa: ANN401 - whatever Trainer passes
-        """Rank the dev questions' candidates; returns nDCG@10."""
+        """Rank the candidates of the dev questions, and return the mean nDCG@10."""
         qrels, ranked = {}, {}
         for name, ranking in zip(map(str, range(len(self._dev))), self._dev, strict=True):
             scores = self.score(ranking.question, ranking.passages)
@@ -236,7 +236,7 @@ class GroupTrainer(Trainer):
         return metrics
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with learning rates of their own for the head and for what finds the answers."""
+        """Create AdamW with separate learning rates for the encoder, the head and the answer finder."""
         trained = self._trained
         named = [(name, p) for name, p in trained.network.named_parameters() if p.requires_grad]
         encoder = [p for name, p in named if "encoder_model." in name]
@@ -253,12 +253,12 @@ class GroupTrainer(Trainer):
         return SequentialSampler(cast("Any", self.train_dataset))  # the groups are drawn at random already
 
     def _sequences(self, prompts: PromptBuilder, groups: Sequence[Group]) -> list[Prompt]:
-        """One for each passage of each group."""
+        """Build one sequence for each passage of each group."""
         length = self._settings.max_length
         return [p for g in groups for p in prompts.build(fit_labels(prompts, g.questions, length), g.passages, length)]
 
     def _taught(self, groups: Sequence[Group]) -> list[Tensor | None]:
-        """Of each group, the teachers' distribution over each question's passages, if there is one."""
+        """Return for each group the teachers' distribution over each question's passages; None without a teacher."""
         logits: list[Tensor | None] = [None] * len(groups)
         if self._teacher:
             lists = [i for i, group in enumerate(groups) if len(group.passages) > 1]  # one passage has no order
@@ -275,7 +275,7 @@ class GroupTrainer(Trainer):
 
 
 class _Mining(TrainerCallback):
-    """Before every so many steps, lets the model mine hard negatives for some of the groups to come."""
+    """Lets the model mine hard negatives for some of the coming groups, every ``mine_every`` steps."""
 
     def __init__(
         self, trainer: GroupTrainer, sampler: GroupSampler, negatives: HardNegatives, settings: TrainingSettings
@@ -289,7 +289,7 @@ class _Mining(TrainerCallback):
         control: TrainerControl,
         **_: Any,  # noqa: ANN401 - as Trainer's
     ) -> None:
-        """A run that goes on does so with what it had mined."""
+        """Load the negatives that a resumed run had mined."""
         if state.global_step:
             mined = json.loads(_file_of_mined(args, state).read_text(encoding="utf-8"))
             self._negatives.mined = {int(question): passages for question, passages in mined.items()}
@@ -301,7 +301,7 @@ class _Mining(TrainerCallback):
         control: TrainerControl,
         **_: Any,  # noqa: ANN401 - as Trainer's
     ) -> None:
-        """Mine."""
+        """Mine hard negatives if it is time to."""
         every, groups = self._settings.mine_every, self._settings.groups
         if every and state.global_step and state.global_step % every == 0:
             end = min(state.global_step + every, self._settings.steps)
@@ -316,7 +316,7 @@ class _Mining(TrainerCallback):
         control: TrainerControl,
         **_: Any,  # noqa: ANN401 - as Trainer's
     ) -> None:
-        """Keep what was mined beside the state."""
+        """Write the mined negatives into the state's folder."""
         with atomic_write(_file_of_mined(args, state)) as unfinished:
             unfinished.write_text(json.dumps(self._negatives.mined), encoding="utf-8")
 
@@ -337,7 +337,7 @@ def _arguments(output: Path, settings: TrainingSettings, *, measured: bool) -> T
         max_grad_norm=1.0,
         bf16=choose_dtype("auto", device) == torch.bfloat16,
         use_cpu=device.type == "cpu",
-        dataloader_pin_memory=False,  # the loader gives numbers
+        dataloader_pin_memory=False,  # the loader yields numbers, not tensors
         logging_steps=10,
         save_strategy="steps",
         save_steps=settings.save_every,
@@ -345,18 +345,18 @@ def _arguments(output: Path, settings: TrainingSettings, *, measured: bool) -> T
         eval_strategy="steps" if measured else "no",
         eval_steps=settings.save_every,
         remove_unused_columns=False,
-        disable_tqdm=True,  # a bar of our own
+        disable_tqdm=True,  # TrainingLog shows its own bar
         report_to="none",
         seed=settings.seed,
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # several in one process would share out groups, and see each twice
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs would divide the groups, and see each twice
     return arguments
 
 
 def _forward(
     network: nn.Module, sequences: Sequence[Prompt], device: torch.device, **options: bool
 ) -> list[list[Tensor]]:
-    """Of each tensor that a network gives, one row in fp32 per sequence, in order."""
+    """Run a network; for each tensor that it returns, return one fp32 row per sequence, in order."""
     width = max(s.num_labels for s in sequences)
     rows: dict[int, tuple[Tensor, ...]] = {}
     for batch in plan_batches([len(s.ids) for s in sequences], _TOKEN_BUDGET):
@@ -367,6 +367,6 @@ def _forward(
 
 
 def _by_group(rows: Sequence[Tensor], groups: Sequence[Group]) -> list[Tensor]:
-    """Of each group, logits (passages, questions), from one row per sequence."""
+    """Return for each group its logits (passages, questions), from one row per sequence."""
     rest = iter(rows)
     return [torch.stack([next(rest)[: len(g.questions)] for _ in g.passages]) for g in groups]
