@@ -1,7 +1,7 @@
-"""Training data becomes groups: some passages, some questions, and who answers whom.
+"""Draw groups from training data: some passages, some questions, and which passage answers which question.
 
-A group is what the loss sees at a time. All its passages get the same labels, so the loss can
-compare labels within a passage as well as passages under a label, which is what reranking does.
+The loss is computed for one group at a time. All passages of a group get the same labels, so the loss can compare the
+labels of one passage, and also the passages for one label, which is what reranking does.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from gliclass_rerank.training.data import LabelledText, Question, TrainingData
 from gliclass_rerank.training.negatives import HardNegatives
 from gliclass_rerank.training.teacher import Teacher
 
-_PASSAGES = 6  # of a group at most, a near miss aside
-_HARD = 4  # of them hard negatives
-_MAX_QUESTIONS = 8  # of a group
+_PASSAGES = 6  # the most passages of a group, not counting a near miss
+_HARD = 4  # how many of them are hard negatives
+_MAX_QUESTIONS = 8  # the most questions of a group
 _MULTI_QUERY_SHARE = 0.15
 _MIN_COMPANIONS = 2
-_STRANGERS = 2  # questions of any passage that may be among the companions
-_MAX_LABELS = (8, 32)  # of a classified text: mostly few, sometimes a long list
+_STRANGERS = 2  # how many randomly chosen questions may be among the companions
+_MAX_LABELS = (8, 32)  # the most labels of a text: usually the first limit, sometimes the second
 _STATEMENT_WORDS = (20, 160)
 _STATEMENT_PASSAGES = 6
-# Texts that say nothing: they must not stand in front of a passage that answers.
+# Texts that say nothing; the model must not rank them above a passage that answers.
 _EMPTY_LIKE = (
     "n/a",
     "N/A",
@@ -55,7 +55,7 @@ _EMPTY_LIKE = (
     "Share this article: Facebook Twitter LinkedIn Email Print",
 )
 _QUESTION_KINDS = ("what", "who", "when", "where", "which", "why", "how")
-# Left out where a question becomes keywords; only words that no one would search for.
+# Words that nobody would search for; they are left out when a question is shortened to keywords.
 _FUNCTION_WORD = re.compile(
     "a|an|and|are|at|be|by|can|did|do|does|for|from|had|has|have|how|in|is|it|its|of|on|or|should|that|the|their"
     "|there|these|they|this|to|was|were|what|when|where|which|who|whom|whose|why|will|with|would"
@@ -64,11 +64,10 @@ _FUNCTION_WORD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Passages and questions, and what is known of passage p and question q.
+    """Passages and questions, and what is known about each passage p and question q.
 
-    ``targets[p][q]`` is 1 where p answers q, 0 where it does not, -1 where nobody knows;
-    ``similarities[p][q]`` is the teacher's cosine, if there is a teacher; ``answers[p][q]`` are the words with
-    which p answers q, if they are known.
+    ``targets[p][q]`` is 1 if p answers q, 0 if it does not, and -1 if that is unknown. ``similarities[p][q]`` is the
+    teacher's cosine, if there is a teacher. ``answers[p][q]`` are the words in p that answer q, if they are known.
     """
 
     passages: list[str]
@@ -78,7 +77,7 @@ class Group:
     answers: list[list[tuple[str, ...]]] | None = None
 
     def with_questions(self, order: Sequence[int]) -> Group:
-        """The same passages with some of the questions, in some order."""
+        """Return a group with the same passages, and with the questions at these positions, in this order."""
         return Group(
             self.passages,
             [self.questions[i] for i in order],
@@ -89,28 +88,29 @@ class Group:
 
 
 class GroupSampler:
-    """Draws groups from training data; the same group for the same seed and number.
+    """Draws groups from training data. The same seed and number always give the same group.
 
-    A group of a question: most hold it alone, the way the model is used; the others have
-    up to eight questions, mostly three or more, which cost little more than one. The passages are one that answers it,
-    four hard negatives, and a sibling from the same title or any passage. Where the answers' words
-    are known, passages are cropped, and to half of the groups comes a near miss: a stretch of the
-    answering passage without the answer's words.
+    A question group is built around one question. Most of these groups have only that question, as when the model is
+    used; the others have up to eight, mostly three or more, which take little more time than one. The passages are
+    one that answers the question, four hard negatives, and another passage, with the same title or any. If the
+    words of the answers are known, passages are cropped, and half of the groups also get a near miss: a stretch
+    of the answering passage that does not contain the answer.
 
-    A group of a text with labels: the text alone, and its labels with some of other texts.
+    A text group has one labelled text, with some of its labels and sometimes some labels of another text.
 
     Args:
-        data: What to draw from.
-        negatives: Made from the same data.
-        teacher: Its vectors are in the data's order.
-        multi_query_share: Share of the groups around a question that hold others too, in [0, 1].
-        text_share: Share of the groups that hold a text with labels, in [0, 1]; None for the root of their number.
-        statement_share: Share of the groups around a question that have a stretch of another passage as the query and
-            only the teacher's similarities as targets, in [0, 1]: long queries, which few collections have.
-        empty_share: Share of the groups around a question with a passage that says nothing, in [0, 1].
-        crop_words: The fewest and the most words of a passage that is cropped around an answer.
-        question_words: Words of a group's questions together, so that they leave room for the passage.
-        seed: Decides everything that is drawn.
+        data: The data to draw from.
+        negatives: Finds hard negatives; made from the same data.
+        teacher: Its vectors are in the same order as the data.
+        multi_query_share: Share of the question groups that have several questions, in [0, 1].
+        text_share: Share of text groups among all groups, in [0, 1]; None to weigh the texts of a source
+            by the square root of their number, as questions are weighed.
+        statement_share: Share of the question groups whose query is instead a stretch of a passage, with only the
+            teacher's similarities as targets, in [0, 1]. Such queries are long, and few collections have long ones.
+        empty_share: Share of the question groups that get a passage that says nothing, in [0, 1].
+        crop_words: The fewest and the most words of a cropped passage.
+        question_words: The most words of a group's questions together, so that there is room for the passage.
+        seed: Decides everything that is drawn at random.
 
     Example:
         >>> from gliclass_rerank.training.data import Passage
@@ -142,7 +142,7 @@ class GroupSampler:
         for i, question in enumerate(data.questions):
             for position in question.passages:
                 self._by_passage[position].append(i)
-        # A small collection, and a rare kind of question (why, how), is drawn more often than its share.
+        # Small collections and rare kinds of questions (why, how) are drawn more often than their size suggests.
         kinds = [(q.source, _kind(q.text)) for q in data.questions] + [(t.source, "text") for t in data.texts]
         sizes = Counter(kinds)
         weights = [sizes[kind] ** -0.5 for kind in kinds]
@@ -154,7 +154,7 @@ class GroupSampler:
         self._weights = list(accumulate(weights))
 
     def question_of(self, number: int) -> int | None:
-        """Position of the question that a group is built around; None for a text with labels."""
+        """Return the position of the question that a group is built around; None for a text group."""
         drawn = self._draw(self._rng(number))
         return drawn if drawn < len(self._data.questions) else None
 
@@ -162,7 +162,7 @@ class GroupSampler:
         """Build a group.
 
         Args:
-            number: Which of them; the seed and this decide all that is drawn.
+            number: The group's number; together with the seed it decides everything that is drawn at random.
         """
         rng = self._rng(number)
         drawn = self._draw(rng)
@@ -197,7 +197,7 @@ class GroupSampler:
             if near_miss:
                 chosen.append(answering)
                 crops.append(near_miss)
-        else:  # All stay whole: a crop might lack the answer, and where others are shorter, length gives it away.
+        else:  # Crop none: a crop might lack the answer, and if only others were cropped, length would reveal it.
             crops = [self._data.passages[i].text for i in chosen]
         targets = [
             [int(i in q.passages and (not cropped or q.is_named_in(crop))) for q in questions]
@@ -207,7 +207,7 @@ class GroupSampler:
         texts = [f"{title} {crop}".strip() for title, crop in zip(titles, crops, strict=True)]
         similarities = None
         if self._teacher:
-            # Of whole passages: a near miss is drawn to the second place, in front of other passages.
+            # These are of whole passages, so the teacher pulls a near miss to second place, ahead of other passages.
             similarities = self._teacher.similarities(chosen, numbers)
         if rng.random() < self._empty_share:
             texts.append(rng.choice(_EMPTY_LIKE))
@@ -224,7 +224,7 @@ class GroupSampler:
         )
 
     def _around_statement(self, source: int, rng: random.Random) -> Group:
-        """A stretch of a passage as the query of passages like it; how well they fit, only the teacher says."""
+        """Build a group whose query is a stretch of a passage; the targets come only from the teacher."""
         assert self._teacher is not None
         like = [i for i in self._teacher.nearest_passages(source, 24) if i != source]
         chosen = rng.sample(like, min(len(like), _STATEMENT_PASSAGES - 2))
@@ -237,7 +237,10 @@ class GroupSampler:
         return Group(texts, [query], [[-1]] * len(chosen), similarities)
 
     def _companions(self, number: int, passages: Sequence[int], rng: random.Random) -> list[int]:
-        """Other questions, of the same passages and any; none that a passage seems to answer without being marked."""
+        """Draw more questions for a group, about the same passages or any.
+
+        A question is left out if a passage seems to answer it without being marked as its answer.
+        """
         others = [q for i in passages for q in self._by_passage[i]]
         others += rng.choices(range(len(self._data.questions)), k=_STRANGERS)
         fair = [q for q in dict.fromkeys(others) if q != number and self._is_fair(q, passages)]
@@ -260,12 +263,12 @@ class GroupSampler:
         return _shuffled(Group([text.text], chosen, [[labels.get(label, 0) for label in chosen]]), rng)
 
     def _crop(self, passage: int, question: Question | None, rng: random.Random) -> str:
-        """A stretch of a passage, with the answer of a question that it answers."""
+        """Return a stretch of a passage; if a question is given, one that contains its answer, if possible."""
         crops = _crops(self._data.passages[passage].text, rng.randint(*self._crop_words), rng)
         return next((crop for crop in crops if question and question.is_named_in(crop)), crops[0])
 
     def _near_miss(self, passage: int, question: Question, rng: random.Random) -> str | None:
-        """A stretch of a passage without any answer of the question, where that can be had."""
+        """Return a stretch of a passage that does not contain an answer to the question; None if there is none."""
         if question.is_named_in(self._data.passages[passage].title):
             return None
         crops = _crops(
@@ -275,12 +278,12 @@ class GroupSampler:
 
 
 def vary(question: str, rng: random.Random, max_words: int = 80) -> str:
-    """Write some questions as people type them: in lower case, as keywords, or with a slip.
+    """Change some questions to how people type them: in lower case, as keywords, or with a typing error.
 
     Args:
         question: The question.
-        rng: Decides how.
-        max_words: A longer question is cut.
+        rng: Decides whether and how the question changes.
+        max_words: Longer questions are cut to this many words.
 
     Example:
         >>> {vary("Who wrote The Art of Fugue?", random.Random(i)) for i in range(60)} >= {
@@ -310,14 +313,14 @@ def _with_a_slip(text: str, rng: random.Random) -> str:
 
 
 def _shuffled(group: Group, rng: random.Random) -> Group:
-    """The same group with its questions in another order, so that no place among the labels means anything."""
+    """Shuffle a group's questions, so that the model learns nothing from their order."""
     order = list(range(len(group.questions)))
     rng.shuffle(order)
     return group.with_questions(order)
 
 
 def _crops(text: str, size: int, rng: random.Random) -> list[str]:
-    """Stretches of ``size`` words that cover a text, in random order; the text itself if it is no longer."""
+    """Return stretches of ``size`` words that cover a text, in random order; only the text itself if it is short."""
     words = text.split()
     last = len(words) - size
     if last <= 0:
