@@ -14,8 +14,8 @@ from gliclass_rerank.validation import (
     Dtype,
     check_choice,
     check_count,
-    check_dtype,
     check_facets,
+    check_model,
     check_some_queries,
     check_threshold,
 )
@@ -190,20 +190,10 @@ class LazyReranker:
     ) -> None:
         self._reranker: GLiClassReranker | None = None
         self._ready = model if isinstance(model, GLiClassReranker) else None
-        name = None
         if isinstance(model, GLiClassReranker):
             self._reranker, name = model, model.options.model
-        elif isinstance(model, (str, os.PathLike)):
-            name = os.fspath(model)
-        elif model is not None:
-            raise TypeError(
-                f"model is of type {type(model).__name__}; expected a name, a folder, a GLiClassReranker or None."
-            )
-        check_dtype(dtype)
-        check_count("max_length", max_length)
-        check_choice("long_passages", long_passages, get_args(LongPassages))
-        check_choice("long_queries", long_queries, get_args(LongQueries))
-        check_count("token_budget", token_budget)
+        else:
+            name = check_model(model)
         self.options = RerankerOptions(
             name, device, dtype, max_length, revision, long_passages, long_queries, token_budget
         )
@@ -258,8 +248,12 @@ class LazyReranker:
         facets: Facets | None = None,
     ) -> list[RankedPassage]:
         """``GLiClassReranker.rank``, which does not load the model if there are no texts."""
-        if not texts:
-            check_some_queries("query", query)  # a bad query is refused all the same
+        if not texts:  # a bad argument is refused all the same
+            check_some_queries("query", query)
+            check_count("top_k", top_k)
+            check_threshold("threshold", threshold)
+            check_choice("fusion", fusion, get_args(Fusion))
+            check_facets(facets or ())
             return []
         return self.load().rank(
             query,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, get_args
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, get_args
 from gliclass_rerank.options import ModelOptions
 from gliclass_rerank.probabilities import sigmoid, softmax
 from gliclass_rerank.prompt.label_tree import LabelTree, flatten, nest
-from gliclass_rerank.validation import Dtype, check_choice, check_texts, check_threshold, kind
+from gliclass_rerank.validation import Dtype, check_choice, check_model, check_texts, check_threshold, is_list, kind
 
 if TYPE_CHECKING:
     from gliclass_rerank.engine.loading import LoadedModel
-    from gliclass_rerank.engine.passages import LabelledPassage
+    from gliclass_rerank.engine.passages import LabelledPassage, PassageLogits
 
 ClassificationType = Literal["multi-label", "single-label"]
 
@@ -108,9 +108,10 @@ class ZeroShotClassifier:
         """
         from gliclass_rerank.engine.loading import load_model
 
-        name = None if model is None else os.fspath(model)
-        loaded = load_model(name, revision=revision, token=token, device=device, dtype=dtype)
-        options = ModelOptions(loaded.model, None if device is None else str(device), dtype, max_length, revision)
+        place = None if device is None else str(device)  # a torch.device is fine too
+        options = ModelOptions(check_model(model), place, dtype, max_length, revision)
+        loaded = load_model(options.model, revision=revision, token=token, device=place, dtype=dtype)
+        options = replace(options, model=loaded.model)
         return cls(loaded, options, classification_type=classification_type, label_separator=label_separator)
 
     def __repr__(self) -> str:
@@ -193,7 +194,7 @@ class ZeroShotClassifier:
         tasks = _one_per_text(prompt, count, "prompt", single=(str, type(None)))
         tasks = check_texts("prompt", [task or "" for task in tasks])
         rows = self._logits(texts, label_lists, tasks, _example_texts(examples, count))
-        scores = [[*map(sigmoid, row)] if classification_type == "multi-label" else softmax(row) for row in rows]
+        scores = [score_labels(row, classification_type) for row in rows]
         if return_hierarchical:
             return [nest(tree, text_scores) for tree, text_scores in zip(trees, scores, strict=True)]
         return [
@@ -209,14 +210,15 @@ class ZeroShotClassifier:
         examples: Sequence[tuple[str, ...]],
     ) -> list[list[float]]:
         """Logits by text and label."""
-        pairs_by_text = self._share_labels(texts, label_lists, tasks, examples)
-        results = iter(self.engine.score([pair for pairs in pairs_by_text for pair in pairs]))
-        rows, cut = [], []
-        for i, pairs in enumerate(pairs_by_text):
-            text_results = [next(results) for _ in pairs]
-            rows.append([logit for result in text_results for logit in result.logits])
-            if any(result.truncated for result in text_results):
-                cut.append(i)
+        from gliclass_rerank.engine.passages import LabelledPassage
+
+        shares = self.engine.share_labels(
+            [
+                LabelledPassage(labels, text, task=task, examples=text_examples)
+                for text, labels, task, text_examples in zip(texts, label_lists, tasks, examples, strict=True)
+            ]
+        )
+        rows, cut = join_logits(shares, self.engine.score([pair for pairs in shares for pair in pairs]))
         if cut:
             warnings.warn(
                 f"{len(cut)} of {len(texts)} texts were cut to {self.max_length} tokens, first texts[{cut[0]}].",
@@ -224,41 +226,12 @@ class ZeroShotClassifier:
             )
         return rows
 
-    def _share_labels(
-        self,
-        texts: Sequence[str],
-        label_lists: Sequence[tuple[str, ...]],
-        tasks: Sequence[str],
-        examples: Sequence[tuple[str, ...]],
-    ) -> list[list[LabelledPassage]]:
-        """Each text with all its labels in one prompt if they fit, and otherwise with groups of them."""
-        from gliclass_rerank.engine.passages import LabelledPassage
-
-        groups: dict[tuple[tuple[str, ...], str, tuple[str, ...]], list[tuple[str, ...]]] = {}
-        wholes = []
-        for text, labels, task, shown in zip(texts, label_lists, tasks, examples, strict=True):
-            wholes.append(LabelledPassage(labels, text, task=task, examples=shown))
-            key = (labels, task, shown)
-            if key not in groups:
-                groups[key] = self.engine.group_labels(labels, task=task, examples=shown)
-        needs_check = [pair for pair in wholes if len(groups[pair.labels, pair.task, pair.examples]) > 1]
-        fits = dict(zip(needs_check, self.engine.fits(needs_check), strict=True))
-        return [
-            [pair]
-            if fits.get(pair, True)
-            else [
-                LabelledPassage(group, pair.text, task=pair.task, examples=pair.examples)
-                for group in groups[pair.labels, pair.task, pair.examples]
-            ]
-            for pair in wholes
-        ]
-
 
 def _one_per_text(values: Any, count: int, name: str, *, single: tuple[type, ...] = ()) -> list[Any]:  # noqa: ANN401
     """A list with one value for each text, from such a list or from a single value for all."""
     if isinstance(values, single):
         return [values] * count
-    if isinstance(values, (str, bytes, bytearray, Mapping)) or not isinstance(values, Iterable):
+    if not is_list(values):
         raise TypeError(f"{name} is {kind(values)}; expected one value for all texts, or a list with one for each.")
     items: list[Any] = list(values)
     if len(items) != count:
@@ -277,12 +250,16 @@ def _label_trees(labels: Any, count: int) -> tuple[list[LabelTree], list[str]]: 
 
 def _example_texts(examples: Any, count: int) -> list[tuple[str, ...]]:  # noqa: ANN401 - checked here
     """The examples of each text, as the official library writes them: checkpoints were trained with that."""
-    if isinstance(examples, (str, Mapping)) or not isinstance(examples, Iterable | None):
-        raise TypeError(f"examples is {kind(examples)}; expected a list of dicts.")
-    examples = list(examples or ())
-    if all(isinstance(example, Mapping) for example in examples):
+    if examples is not None and not is_list(examples):
+        raise TypeError(f"examples is {kind(examples)}; expected a list of dicts, or one such list for each text.")
+    examples = list(() if examples is None else examples)
+    if not examples or any(isinstance(example, Mapping) for example in examples):
         return [tuple(map(_example_text, examples))] * count
-    return [tuple(map(_example_text, shown or ())) for shown in _one_per_text(examples, count, "examples")]
+    for i, text_examples in enumerate(examples):
+        if text_examples is not None and not is_list(text_examples):
+            raise TypeError(f"examples[{i}] is {kind(text_examples)}; expected a dict, or a list of dicts.")
+    lists = _one_per_text(examples, count, "examples")
+    return [tuple(map(_example_text, text_examples or ())) for text_examples in lists]
 
 
 def _example_text(example: Any) -> str:  # noqa: ANN401 - checked here
@@ -293,6 +270,38 @@ def _example_text(example: Any) -> str:  # noqa: ANN401 - checked here
     if not isinstance(text, str) or not is_list:
         raise TypeError(f'an example is {example!r}; expected {{"text": ..., "labels": [...]}}.')
     return f"{text} \nLabels:\n {', '.join(labels)}"
+
+
+def join_logits(
+    shares: Sequence[Sequence[LabelledPassage]], results: Iterable[PassageLogits]
+) -> tuple[list[list[float]], list[int]]:
+    """Join the results of the prompts that share the labels of a text.
+
+    Args:
+        shares: The prompts of each text, as ``PassageScorer.share_labels`` returns them.
+        results: One result per prompt, in the same order.
+
+    Returns:
+        A list of logits for each text, one per label; and the indexes of the texts that were cut.
+    """
+    remaining = iter(results)
+    by_text = [[next(remaining) for _ in pairs] for pairs in shares]
+    rows = [[logit for result in text_results for logit in result.logits] for text_results in by_text]
+    return rows, [i for i, text_results in enumerate(by_text) if any(result.truncated for result in text_results)]
+
+
+def score_labels(logits: Sequence[float], classification_type: ClassificationType) -> list[float]:
+    """Turn the logits of one text's labels into scores.
+
+    Args:
+        logits: One per label.
+        classification_type: "multi-label": each in [0, 1]; "single-label": they add up to 1.
+
+    Example:
+        >>> score_labels([0.0, 0.0], "single-label")
+        [0.5, 0.5]
+    """
+    return softmax(logits) if classification_type == "single-label" else [*map(sigmoid, logits)]
 
 
 def choose_labels(

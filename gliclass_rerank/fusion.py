@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Literal
 
@@ -19,7 +20,8 @@ def fuse(logits: Sequence[Sequence[float]], fusion: Fusion) -> tuple[list[float]
     Args:
         logits: (queries, passages) logits, of at least one query.
         fusion: "max" takes a passage's best logit. "mean" takes the logit of its mean score. "rrf"
-            takes the best logit, but orders by the sum of 1 / (60 + rank) over the queries.
+            takes the best logit, but orders by the sum of 1 / (60 + rank) over the queries, where equal
+            logits have the same rank.
 
     Returns:
         One logit per passage, in input order; and the passages' positions, best first. Equal
@@ -38,8 +40,10 @@ def fuse(logits: Sequence[Sequence[float]], fusion: Fusion) -> tuple[list[float]
         return best, _order(best)
     reciprocal_ranks: list[list[float]] = [[] for _ in best]
     for row in logits:
-        for rank, position in enumerate(_order(row), 1):
-            reciprocal_ranks[position].append(1 / (_RRF_OFFSET + rank))
+        rising = sorted(row)
+        for ranks, logit in zip(reciprocal_ranks, row, strict=True):
+            better = len(row) - bisect_right(rising, logit)
+            ranks.append(1 / (_RRF_OFFSET + better + 1))
     # fsum does not depend on the order of the queries, so equal sums are equal to the last bit.
     return best, _order([math.fsum(ranks) for ranks in reciprocal_ranks])
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from gliclass_rerank.validation import Dtype
+from gliclass_rerank.validation import Dtype, check_choice, check_count, check_dtype
 
 LongPassages = Literal["truncate", "windows"]
 LongQueries = Literal["error", "truncate"]
@@ -24,6 +24,10 @@ class ModelOptions:
             encoder's positions, the tokenizer's limit and 1024.
         revision: Branch, tag or commit on the hub.
 
+    Raises:
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range.
+
     Example:
         >>> ModelOptions(device="cpu").dtype
         'auto'
@@ -34,6 +38,10 @@ class ModelOptions:
     dtype: Dtype = "auto"
     max_length: int | None = None
     revision: str | None = None
+
+    def __post_init__(self) -> None:
+        check_dtype(self.dtype)
+        check_count("max_length", self.max_length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,10 @@ class RerankerOptions(ModelOptions):
             that it leaves half of ``max_length``.
         token_budget: Tokens computed together; None for what suits the device.
 
+    Raises:
+        TypeError: An option is of the wrong type.
+        ValueError: An option is out of range.
+
     Example:
         >>> RerankerOptions(device="cpu").long_passages
         'truncate'
@@ -55,3 +67,9 @@ class RerankerOptions(ModelOptions):
     long_passages: LongPassages = "truncate"
     long_queries: LongQueries = "error"
     token_budget: int | None = None
+
+    def __post_init__(self) -> None:
+        ModelOptions.__post_init__(self)  # slots rule out super()
+        check_choice("long_passages", self.long_passages, get_args(LongPassages))
+        check_choice("long_queries", self.long_queries, get_args(LongQueries))
+        check_count("token_budget", self.token_budget)

@@ -9,7 +9,7 @@ import asyncio
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, get_args
 
@@ -21,6 +21,7 @@ from gliclass_rerank.validation import (
     check_choice,
     check_count,
     check_facets,
+    check_model,
     check_pairs,
     check_queries,
     check_query,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from gliclass_rerank.engine.loading import LoadedModel
     from gliclass_rerank.engine.passages import PassageLogits
 
+_PAIRS_AT_A_TIME = 1 << 14  # in score_matrix: a pair and its result take a kilobyte until the score is known
 _MAX_LABELS_TOGETHER = 8  # queries and facets in one prompt: the bundled model was trained with at most this many
 
 
@@ -55,7 +57,7 @@ class RankedPassage:
         facets: The score of each facet, in [0, 1]. With several queries, the facets are scored together
             with the first of them. Each facet has its own best window.
         logit: The model's raw output; the score is its sigmoid. Passages whose scores both round to 1
-            still have different logits.
+            still have different logits. NaN if the passage was made without one.
 
     Example:
         >>> RankedPassage(index=2, score=0.93, text="a passage", truncated=False).score
@@ -88,15 +90,12 @@ class GLiClassReranker:
         engine: Scores passages; the server and bulk jobs call it directly.
 
     Raises:
-        ValueError: ``max_length`` exceeds the encoder's positions, or an option is unknown.
+        ValueError: ``max_length`` exceeds the encoder's positions.
     """
 
     def __init__(self, model: LoadedModel, options: RerankerOptions) -> None:
         from gliclass_rerank.engine.passages import PassageScorer
 
-        check_choice("long_passages", options.long_passages, get_args(LongPassages))
-        check_choice("long_queries", options.long_queries, get_args(LongQueries))
-        check_count("token_budget", options.token_budget)
         self.name = model.checkpoint.name
         self.options = options
         self.engine = PassageScorer(
@@ -142,6 +141,7 @@ class GLiClassReranker:
 
         Raises:
             CheckpointError: The checkpoint cannot be found or used (a ValueError).
+            TypeError: An option is of the wrong type.
             ValueError: This machine does not have the device, or another option is out of range.
 
         Example:
@@ -150,11 +150,11 @@ class GLiClassReranker:
         """
         from gliclass_rerank.engine.loading import load_model
 
-        name = None if model is None else os.fspath(model)
-        loaded = load_model(name, revision=revision, token=token, device=device, dtype=dtype)
         place = None if device is None else str(device)  # a torch.device is fine too
         fit = (long_passages, long_queries, token_budget)
-        return cls(loaded, RerankerOptions(loaded.model, place, dtype, max_length, revision, *fit))
+        options = RerankerOptions(check_model(model), place, dtype, max_length, revision, *fit)
+        loaded = load_model(options.model, revision=revision, token=token, device=place, dtype=dtype)
+        return cls(loaded, replace(options, model=loaded.model))
 
     def __repr__(self) -> str:
         settings = f"device={self.device!r}, dtype={self.dtype!r}, max_length={self.max_length}"
@@ -246,13 +246,13 @@ class GLiClassReranker:
         facet_thresholds = check_facets(facets)
         passages = check_texts("passages", passages)
         rows = self._score(queries, passages, tuple(facet_thresholds), together=together)
-        logits, order = fuse([logits for row in rows for logits in _logits_by_query(row)], fusion)
+        logits, order = fuse(_logits_by_query(rows), fusion)
         hits = []
         for i in order:
             results = [row[i] for row in rows]
-            hit = _ranked(i, logits[i], passages[i], results, tuple(facet_thresholds))
+            hit = _ranked(i, logits[i], passages[i], results, facet_thresholds)
             passes_facets = all(hit.facets[facet] >= needed for facet, needed in facet_thresholds.items())
-            if passes_facets and (threshold is None or hit.score >= threshold):
+            if passes_facets and hit.score >= (threshold or 0):
                 hits.append(hit)
         return hits[:top_k]
 
@@ -330,9 +330,13 @@ class GLiClassReranker:
 
         queries = check_queries("queries", check_texts("queries", queries))
         passages = check_texts("passages", passages)
-        rows = self._score(queries, passages, together=together)
-        scores = [[sigmoid(logit) for logit in logits] for row in rows for logits in _logits_by_query(row)]
-        return np.array(scores, dtype=np.float32).reshape(len(queries), len(passages))
+        scores = np.empty((len(queries), len(passages)), dtype=np.float32)
+        step = max(1, _PAIRS_AT_A_TIME // max(1, len(queries)))
+        for start in range(0, max(1, len(passages)), step):  # once without passages: a bad query is refused
+            results = self._score(queries, passages[start : start + step], together=together)
+            for score_row, logit_row in zip(scores, _logits_by_query(results), strict=False):
+                score_row[start : start + step] = [*map(sigmoid, logit_row)]
+        return scores
 
     async def arank(
         self,
@@ -383,22 +387,14 @@ class GLiClassReranker:
         return [results[i :: len(groups)] for i in range(len(groups))]
 
 
-def _logits_by_query(results: Sequence[PassageLogits]) -> list[list[float]]:
-    """Return the logits of queries that share a prompt, as (queries, passages)."""
-    return [list(logits) for logits in zip(*(result.logits for result in results), strict=True)]
+def _logits_by_query(groups: Sequence[Sequence[PassageLogits]]) -> list[list[float]]:
+    """Return the logits of all groups of queries, as (queries, passages)."""
+    return [[*logits] for results in groups for logits in zip(*(result.logits for result in results), strict=True)]
 
 
-def _ranked(
-    index: int, logit: float, text: str, results: Sequence[PassageLogits], facets: tuple[str, ...]
-) -> RankedPassage:
+def _ranked(i: int, logit: float, text: str, results: Sequence[PassageLogits], facets: Iterable[str]) -> RankedPassage:
     """Build the result for one passage from its fused logit and the results of all groups of queries."""
-    best = max(results, key=lambda result: max(result.logits))
-    return RankedPassage(
-        index,
-        sigmoid(logit),
-        text,
-        any(result.truncated for result in results),
-        best.span,
-        dict(zip(facets, map(sigmoid, results[0].facet_logits), strict=True)),
-        logit,
-    )
+    span = max(results, key=lambda result: max(result.logits)).span
+    truncated = any(result.truncated for result in results)
+    facet_scores = dict(zip(facets, map(sigmoid, results[0].facet_logits), strict=True))
+    return RankedPassage(i, sigmoid(logit), text, truncated, span, facet_scores, logit)

@@ -5,10 +5,11 @@ Texts leave it as exact ``str``: a subclass such as ``markupsafe.Markup`` may ch
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -23,14 +24,23 @@ def check_count(name: str, value: int | None) -> None:
         raise ValueError(f"{name} is {value}; expected at least 1, or None.")
 
 
-def check_threshold(name: str, value: float | None) -> None:
+def check_threshold(name: str, value: float | None, *, way_out: str = "or None for all passages") -> None:
     """Refuse anything but None and a number in [0, 1]."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is {value!r}; expected a number in [0, 1], or None for all passages.")
+        raise TypeError(f"{name} is {value!r}; expected a number in [0, 1], {way_out}.")
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}; expected a score in [0, 1], or None for all passages.")
+        raise ValueError(f"{name} is {value}; expected a score in [0, 1], {way_out}.")
+
+
+def check_model(model: object) -> str | None:
+    """The hub name or folder of a checkpoint; None for the bundled model."""
+    if model is None:
+        return None
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"model is {kind(model)}; expected a hub name, a local folder, or None for the bundled model.")
+    return os.fsdecode(model)
 
 
 def check_dtype(value: str) -> None:
@@ -69,7 +79,7 @@ def check_queries(name: str, queries: str | Iterable[str]) -> list[str]:
 
 def check_some_queries(name: str, queries: str | Iterable[str]) -> list[str]:
     """``check_queries`` that also refuses an empty list."""
-    if not isinstance(queries, str) and not _is_list(queries):
+    if not isinstance(queries, str) and not is_list(queries):
         raise TypeError(f"{name} is {kind(queries)}; expected a str or a list of str.")
     checked = check_queries(name, queries)
     if not checked:
@@ -83,10 +93,11 @@ def check_facets(facets: Iterable[str] | Mapping[str, float]) -> dict[str, float
         return dict.fromkeys(check_queries("facets", check_texts("facets", facets)), 0.0)
     thresholds = {}
     for facet, threshold in facets.items():
-        facet = check_query("a facet", facet)
-        check_threshold(f"facets[{facet!r}]", threshold)
+        facet = check_query("a key of facets", facet)
+        name, way_out = f"facets[{facet!r}]", "0 to keep every passage"
         if threshold is None:
-            raise TypeError(f"facets[{facet!r}] is None; expected a number in [0, 1], 0 to keep every passage.")
+            raise TypeError(f"{name} is None; expected a number in [0, 1], {way_out}.")
+        check_threshold(name, threshold, way_out=way_out)
         thresholds[facet] = threshold
     return thresholds
 
@@ -95,14 +106,14 @@ def check_texts(name: str, texts: Iterable[str]) -> list[str]:
     """A list of texts as exact str; a single str, a mapping or a table is refused, and a bad item by its index."""
     if isinstance(texts, (str, bytes, bytearray)):
         raise TypeError(f"{name} is a single {type(texts).__name__}; expected a list of str. Wrap it as [text].")
-    if not _is_list(texts):
+    if not is_list(texts):
         raise TypeError(f"{name} is {kind(texts)}; expected a list of str, such as one column or the values.")
     return [check_text(f"{name}[{i}]", text) for i, text in enumerate(texts)]
 
 
 def check_pairs(name: str, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """A list of (query, passage) pairs; a bad one is refused by its index."""
-    if not _is_list(pairs):
+    if not is_list(pairs):
         raise TypeError(f"{name} is {kind(pairs)}; expected a list of (query, passage) pairs.")
     checked = []
     for i, pair in enumerate(pairs):
@@ -129,8 +140,16 @@ def kind(value: object) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
-def _is_list(values: Any) -> bool:  # noqa: ANN401
-    """Whether iterating gives items: not characters, a mapping's keys or a data frame's column names."""
+def is_list(values: Any) -> TypeGuard[Iterable[Any]]:  # noqa: ANN401
+    """Whether iterating gives items: not characters, a mapping's keys or a data frame's column names.
+
+    Args:
+        values: Any.
+
+    Example:
+        >>> is_list(("tea",)), is_list("tea"), is_list({"tea": 1})
+        (True, False, False)
+    """
     if isinstance(values, (str, bytes, bytearray, Mapping)) or hasattr(values, "columns"):
         return False
-    return isinstance(values, Iterable)
+    return isinstance(values, Iterable) and bool(getattr(values, "ndim", 1))  # an array of no dimension has no items

@@ -11,6 +11,7 @@ prints one JSON line for each of the mutants FIRST to LAST - 1; ``run`` starts s
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -132,7 +133,7 @@ def _replace_value(name: str) -> Callable[[Path, random.Random], None]:
         def edit(content: dict[str, Any]) -> None:
             for _ in range(rng.choice((1, 1, 1, 2, 3))):
                 container, key = _places(content, rng)
-                container[key] = rng.choice(_HOSTILE)
+                container[key] = copy.deepcopy(rng.choice(_HOSTILE))  # a later mutation may change it in place
 
         _edit_json(folder / name, edit)
 

@@ -99,6 +99,22 @@ def test_nothing_in_nothing_out_and_no_model_is_loaded_for_it(harness: Any) -> N
     assert harness.run(harness.make(model="no/such/model"), QUERY, []) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"top_k": 0}, ValueError),
+        ({"top_k": "2"}, TypeError),
+        ({"threshold": 2}, ValueError),
+        ({"fusion": "best"}, ValueError),
+        ({"facets": {"is new": 2}}, ValueError),
+    ],
+)
+def test_a_wrong_argument_is_refused_also_without_texts(options: dict[str, Any], error: type[Exception]) -> None:
+    for texts in ([], ["Tea is brewed."]):
+        with pytest.raises(error, match=f"{next(iter(options))}.* is "):
+            LazyReranker(**FP32).rank(QUERY, texts, **options)
+
+
 def test_texts_with_nothing_to_read_come_last_with_score_0(rank: Any) -> None:
     results = rank([Item("", "empty"), Item(None, "none"), ITEMS[1]])
     assert [item.id for item in results] == ["b", "empty", "none"]

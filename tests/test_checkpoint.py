@@ -254,6 +254,8 @@ _TOKEN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": 
             "added_tokens",
         ),
         (lambda t: t["model"].update(dropout=0.5), "dropout 0.5"),
+        (lambda t: t["model"]["vocab"].update(bread=2**31), "largest id: 2,147,483,648, expected at most 4,194,304"),
+        (lambda t: t["added_tokens"].append({**_TOKEN, "id": 50_000_000, "content": "word"}), "largest id: 50,000,000"),
         (lambda t: t.update(extra=[[0]] * 5_000_000), "more than 8,000,000 items"),
         (
             lambda t: t["added_tokens"].append({**_TOKEN, "id": 600, "content": "word"}),

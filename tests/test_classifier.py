@@ -205,6 +205,12 @@ def test_examples_need_a_checkpoint_that_knows_them(checkpoint_folder: Callable[
         ("a", ["bread"], {"examples": {"text": "a"}}, TypeError, "examples is a dict"),
         ("a", ["bread"], {"examples": [{"text": "a", "labels": None}]}, TypeError, "an example is"),
         ("a", ["bread"], {"threshold": "0.5"}, TypeError, "threshold is a str"),
+        ("a", ["bread"], {"examples": 5}, TypeError, "examples is an int; expected a list of dicts"),
+        ("a", ["bread"], {"examples": [5]}, TypeError, r"examples\[0\] is an int; expected a dict"),
+        (["a", "b"], ["bread"], {"examples": [None, "bread"]}, TypeError, r"examples\[1\] is a str; expected a dict"),
+        ("a", ["bread"], {"examples": [{"text": "a", "labels": []}, 5]}, TypeError, "an example is 5"),
+        ("a", ["bread"], {"threshold": np.array(0.5)}, TypeError, "threshold is a ndarray"),
+        (np.array("a"), ["bread"], {}, TypeError, "texts is a ndarray"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from gliclass_rerank import GLiClassReranker
+from gliclass_rerank import CheckpointError, GLiClassReranker
 from gliclass_rerank.adapter import LazyReranker
-from gliclass_rerank.engine import loading
+from gliclass_rerank.engine import checkpoint, loading
 
 FP32 = {"device": "cpu", "dtype": "float32"}
 PASSAGES = ["Tea is brewed.", "Rain falls."]
@@ -84,6 +85,23 @@ def test_a_model_in_memory_does_not_wait_for_another_s_loading(folder: Path) -> 
     reranker = GLiClassReranker.from_pretrained(folder, **FP32)
     with loading._loading:  # as if another model were being downloaded
         assert GLiClassReranker.from_pretrained(folder, **FP32).engine.model is reranker.engine.model
+
+
+def test_torch_keeps_its_settings_while_a_model_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.dtype, bool]] = []
+
+    def download(name: str, **options: object) -> str:
+        seen.append((torch.get_default_dtype(), torch.is_inference_mode_enabled()))
+        raise OSError("no network")
+
+    monkeypatch.setattr(checkpoint, "snapshot_download", download)
+    torch.set_default_dtype(torch.float64)  # a caller's setting
+    try:
+        with pytest.raises(CheckpointError, match="no network"):
+            GLiClassReranker.from_pretrained("someone/reranker", **FP32)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert seen == [(torch.float64, False)]
 
 
 def test_pickles_and_options_do_not_hold_the_token(folder: Path) -> None:

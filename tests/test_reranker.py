@@ -17,8 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gliclass_rerank import GLiClassReranker, RankedPassage
+from gliclass_rerank import GLiClassReranker, RankedPassage, ZeroShotClassifier
+from gliclass_rerank.probabilities import sigmoid
 from tests.random_checkpoints import OfficialPipeline
+from tests.serving_helpers import gate
 
 QUERY = "How do plants make sugar?"
 PASSAGES = [
@@ -71,6 +73,29 @@ def test_score_matrix_scores_each_pair_on_its_own(bundled: GLiClassReranker) -> 
         np.testing.assert_allclose(row, bundled.score(query, PASSAGES), atol=1e-6)
 
 
+def test_score_matrix_holds_a_bounded_number_of_pairs_at_a_time(bundled: GLiClassReranker) -> None:
+    reranker, engine = gate(bundled)
+    engine.gate.set()
+    queries, passages = [f"query {i}" for i in range(30)], ["x" * (i % 7) for i in range(2000)]
+    expected = [sigmoid(len(passage)) for passage in passages]
+    np.testing.assert_allclose(reranker.score_matrix(queries, passages), [expected] * 30, rtol=1e-6)
+    assert len(engine.pieces) > 1 and max(map(len, engine.pieces)) <= 20_000
+
+
+@pytest.mark.parametrize("model", [3, b"bundled", ["bundled"]])
+def test_a_model_that_is_not_a_name_or_folder_is_refused(model: Any) -> None:
+    classes: tuple[Any, ...] = (GLiClassReranker, ZeroShotClassifier)
+    for loaded in classes:
+        with pytest.raises(TypeError, match=r"model is an? \w+; expected a hub name, a local folder, or None"):
+            loaded.from_pretrained(model)
+
+
+def test_a_wrong_option_is_refused_before_the_model_is_loaded() -> None:
+    for option in ({"max_length": 0}, {"token_budget": 0}, {"long_passages": "cut"}, {"dtype": "int8"}):
+        with pytest.raises(ValueError, match=f"{next(iter(option))} is"):
+            GLiClassReranker.from_pretrained("no/such/model", **option)  # type: ignore[arg-type]
+
+
 def test_nothing_in_nothing_out(bundled: GLiClassReranker) -> None:
     assert bundled.rank(QUERY, []) == []
     assert bundled.score(QUERY, []) == []
@@ -94,6 +119,9 @@ def test_more_passages_than_one_block(bundled: GLiClassReranker) -> None:
         ((QUERY, b"one passage"), TypeError, "passages is a single bytes"),
         ((QUERY, {"a": 1}), TypeError, "passages is a dict"),
         ((QUERY, None), TypeError, "passages is None"),
+        ((QUERY, np.array("one passage")), TypeError, "passages is a ndarray"),
+        ((QUERY, [np.array("one passage")]), TypeError, r"passages\[0\] is a ndarray; expected a str"),
+        ((np.array("bread"), ["a"]), TypeError, "query is a ndarray; expected a str"),
         ((QUERY, ["a", None]), TypeError, r"passages\[1\] is None"),
         ((QUERY, ["a", "b", 3]), TypeError, r"passages\[2\] is an int"),
         ((None, ["a"]), TypeError, "query is None; expected a str"),
@@ -120,6 +148,7 @@ def test_bad_texts_are_refused_by_name(
         ({"top_k": -1}, ValueError, "top_k is -1"),
         ({"top_k": 2.0}, TypeError, "top_k is 2.0"),
         ({"top_k": True}, TypeError, "top_k is True"),
+        ({"top_k": np.array(2)}, TypeError, r"top_k is array\(2\); expected an int"),
         ({"threshold": -0.1}, ValueError, "threshold is -0.1"),
         ({"threshold": 1.1}, ValueError, "threshold is 1.1"),
         ({"threshold": "0.5"}, TypeError, "threshold is '0.5'"),

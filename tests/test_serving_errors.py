@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -94,6 +95,20 @@ def test_a_request_that_is_too_large_is_refused_before_its_items_are_checked(cli
     assert client.post("/v1/classify", json=labels | {"prompt": "p" * 2000}).status_code == 413
     assert client.post("/v1/classify", json=labels | {"labels": ["b" * 2000]}).status_code == 413
     assert client.post("/v1/classify", json=labels | {"labels": ["b" * 1400] * 10}).status_code == 413
+
+
+def test_a_passage_that_would_hold_the_model_for_long_is_refused(bundled: GLiClassReranker) -> None:
+    """A passage is one piece of work, whatever the number of its windows."""
+    windows = GLiClassReranker(bundled.engine.model, replace(bundled.options, long_passages="windows"))
+    body = {"query": QUERY, "documents": [PASSAGES[0], "word " * 10_001]}
+    with Serving(make_app(windows)) as client:
+        answer = client.post("/v2/rerank", json=body)
+        assert (
+            answer.status_code == 413 and "passage 1 has 50005 characters, more than 50000" in answer.json()["message"]
+        )
+        assert client.post("/v1/classify", json={"texts": body["documents"], "labels": ["a"]}).status_code == 200
+    with Serving(make_app(bundled)) as client:
+        assert client.post("/v2/rerank", json=body).status_code == 200  # it is cut
 
 
 @settings(max_examples=60, deadline=None)

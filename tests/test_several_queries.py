@@ -63,6 +63,14 @@ def test_reciprocal_ranks_beat_one_high_score() -> None:
     assert order == sorted(range(3), key=lambda i: -sums[i]) == [1, 0, 2]
 
 
+def test_equal_logits_have_equal_ranks() -> None:
+    # Under the first query passages 0 and 1 tie, so the second query decides between them.
+    assert fuse([[0.5, 0.5, 0.1], [0.1, 0.2, 0.3]], "rrf")[1] == [1, 0, 2]
+    assert fuse([[0.5, 0.5], [0.3, 0.3]], "rrf")[1] == [0, 1]
+    # Copies of a passage do not push a passage that ties with them down: ranks 1, 1, 1 and 4, 4, 4, then 1.
+    assert fuse([[0.5, 0.5, 0.5, 0.5], [0.2, 0.2, 0.2, 0.9]], "rrf")[1] == [3, 0, 1, 2]
+
+
 def test_equal_sums_of_ranks_keep_the_input_order() -> None:
     # Passages 0 and 9 have the ranks 7, 8, 5 and 5, 7, 8.
     rows = [[0.0] * 12 for _ in range(3)]
@@ -178,7 +186,12 @@ def test_without_facets_there_are_none(bundled: GLiClassReranker) -> None:
         ("bread", {"facets": "food"}, TypeError, "facets is a single str"),
         ("bread", {"facets": ["food", ""]}, ValueError, r"facets\[1\] is ''"),
         ("bread", {"facets": {"food": None}}, TypeError, r"facets\['food'\] is None"),
-        ("bread", {"facets": {"food": 1.5}}, ValueError, r"facets\['food'\] is 1.5"),
+        ("bread", {"facets": {"food": 1.5}}, ValueError, r"facets\['food'\] is 1.5; .* \[0, 1\], 0 to keep every"),
+        ("bread", {"facets": {"food": "1"}}, TypeError, r"facets\['food'\] is '1'; .* \[0, 1\], 0 to keep every"),
+        ("bread", {"facets": {3: 0.5}}, TypeError, "a key of facets is an int; expected a str"),
+        ("bread", {"facets": {" ": 0.5}}, ValueError, "a key of facets is ' '"),
+        ("bread", {"facets": [3]}, TypeError, r"facets\[0\] is an int; expected a str"),
+        ("bread", {"facets": 3}, TypeError, "facets is an int; expected a list of str"),
         ("bread", {"facets": ["food " * 300]}, ValueError, r"query and facets take \d+ of max_length 512"),
     ],
 )

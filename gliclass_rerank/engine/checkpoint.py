@@ -53,6 +53,7 @@ __all__ = [
     "find_checkpoint",
     "is_gliclass",
     "load_checkpoint",
+    "read_checkpoint",
     "save_checkpoint",
 ]
 
@@ -96,8 +97,24 @@ def load_checkpoint(
         >>> load_checkpoint().config.prompt_first
         True
     """
+    return read_checkpoint(find_checkpoint(model, revision=revision, token=token), model)
+
+
+def read_checkpoint(folder: Path, model: str | os.PathLike[str] | None) -> Checkpoint:
+    """``load_checkpoint`` after the download.
+
+    Args:
+        folder: The folder that ``find_checkpoint`` returned for the model.
+        model: See ``load_checkpoint``.
+
+    Raises:
+        CheckpointError: See ``load_checkpoint``.
+
+    Example:
+        >>> read_checkpoint(BUNDLED, None).max_length
+        512
+    """
     name = "the bundled model" if model is None else os.fspath(model)
-    folder = find_checkpoint(model, revision=revision, token=token)
     try:
         config = GLiClassConfig.from_dict(read_json(folder / "config.json"))
         tokenizer = load_tokenizer(folder, config.encoder_config["model_type"])

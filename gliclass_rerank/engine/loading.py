@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from gliclass_rerank.engine.checkpoint import Checkpoint, load_checkpoint
+from gliclass_rerank.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from gliclass_rerank.engine.scorer import GLiClassScorer, choose_device, choose_dtype
 from gliclass_rerank.engine.torch_settings import own_torch_settings
 from gliclass_rerank.validation import Dtype, check_count
@@ -117,8 +117,10 @@ def load_model(
     with _loading:  # one at a time, so that two threads that load it at the same moment share it
         loaded = _models.get(key)
         if loaded is None:
+            # Before torch's settings are replaced for every thread: a download may take minutes.
+            folder = find_checkpoint(model, revision=revision, token=token)
             with own_torch_settings(chosen), torch.inference_mode(False):  # weights are ordinary tensors
-                checkpoint = load_checkpoint(model, revision=revision, token=token)
+                checkpoint = read_checkpoint(folder, model)
                 scorer = GLiClassScorer(checkpoint.network, device=device, dtype=dtype)
                 loaded = LoadedModel(checkpoint, scorer, model)
             _models[key] = loaded

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gliclass_rerank.engine.loading import LoadedModel
 from gliclass_rerank.options import LongPassages, LongQueries
@@ -145,7 +145,7 @@ class PassageScorer:
         """
         self.model.scorer.check_process()  # first, because a thread of the parent process may hold locks used below
         distinct = list(dict.fromkeys(pairs))
-        frames = self._frames(distinct)
+        frames = {key: self._frame(pair) for key, pair in {_frame_key(pair): pair for pair in distinct}.items()}
         results: dict[LabelledPassage, PassageLogits] = {}
         for block in self._blocks(distinct):
             results.update(self._score_block(block, [frames[_frame_key(pair)] for pair in block]))
@@ -202,32 +202,35 @@ class PassageScorer:
             size += length + 1
         return [tuple(group) for group in groups]
 
-    def fits(self, pairs: Sequence[LabelledPassage]) -> list[bool]:
-        """Return for each passage whether it fits into a prompt with its labels without being cut.
+    def share_labels(self, pairs: Sequence[LabelledPassage]) -> list[list[LabelledPassage]]:
+        """Pair each passage with all its labels if they fit into a prompt together, and otherwise with groups of them.
 
         Args:
-            pairs: The passages with their labels.
+            pairs: The passages with all their labels.
+
+        Returns:
+            For each pair one or more with the same passage, which together have all its labels in order.
         """
-        encoded = self._encode_texts(pairs)
-        frames: dict[_FrameKey, Frame] = {}
-        fit = []
-        for pair in pairs:
-            key = _frame_key(pair)
-            if key not in frames:
-                frames[key] = self._prompts.frame([*pair.labels, *pair.facets], task=pair.task, examples=pair.examples)
-            prompt = frames[key].around(encoded[self._text(pair)], self.max_length)
-            fit.append(frames[key].size < self.max_length and not prompt.truncated)
-        return fit
+        groups = {key: self.group_labels(key[0], task=key[2], examples=key[3]) for key in set(map(_frame_key, pairs))}
+        frames = {
+            key: self._prompts.frame(key[0], task=key[2], examples=key[3])
+            for key, key_groups in groups.items()
+            if len(key_groups) > 1
+        }
+        encoded = self._encode_texts([pair for pair in pairs if _frame_key(pair) in frames])
+
+        def fits(pair: LabelledPassage) -> bool:
+            frame = frames.get(_frame_key(pair))
+            if frame is None or frame.size >= self.max_length:
+                return frame is None
+            return not frame.around(encoded[self._text(pair)], self.max_length).truncated
+
+        return [
+            [pair] if fits(pair) else [replace(pair, labels=group) for group in groups[_frame_key(pair)]]
+            for pair in pairs
+        ]
 
     # Frames: the token ids around a passage
-
-    def _frames(self, pairs: Sequence[LabelledPassage]) -> dict[_FrameKey, Frame]:
-        frames: dict[_FrameKey, Frame] = {}
-        for pair in pairs:
-            key = _frame_key(pair)
-            if key not in frames:
-                frames[key] = self._frame(pair)
-        return frames
 
     def _frame(self, pair: LabelledPassage) -> Frame:
         labels = [*pair.labels, *pair.facets]
@@ -315,8 +318,8 @@ class PassageScorer:
         for prompt in prompts:
             by_size[prompt.num_labels].append(prompt)
         rows = {
-            size: iter(self.model.scorer.logits(alike, token_budget=self._token_budget).tolist())
-            for size, alike in by_size.items()
+            size: iter(self.model.scorer.logits(batch, token_budget=self._token_budget).tolist())
+            for size, batch in by_size.items()
         }
         return (next(rows[prompt.num_labels]) for prompt in prompts)
 

@@ -76,6 +76,7 @@ class GLiClassScorer:
         self._reduced_budget: int | None = None  # after an out-of-memory
         self._batches_until_retry = 0
         self._lock = threading.Lock()
+        self._budget_lock = threading.Lock()
         self._process = os.getpid()
 
     def logits(self, prompts: Sequence[Prompt], *, token_budget: int | None = None) -> NDArray[np.float32]:
@@ -158,7 +159,8 @@ class GLiClassScorer:
         return self._network.score_packed(ids, [len(prompt.ids) for prompt in prompts], num_labels)
 
     def _budget(self, limit: int) -> int:
-        return limit if self._reduced_budget is None else min(limit, self._reduced_budget)
+        reduced = self._reduced_budget  # read once: another thread may end it
+        return limit if reduced is None else min(limit, reduced)
 
     def _reduce_budget(self, limit: int, length: int, size: int) -> None:
         """Halve the token budget after a batch of ``size`` sequences of at most ``length`` tokens failed."""
@@ -167,21 +169,23 @@ class GLiClassScorer:
                 f"one sequence of {length} tokens does not fit into the memory of {self.device}. "
                 "Lower max_length, or use a smaller model, another device or dtype='bfloat16'."
             )
-        self._reduced_budget = max(1, min(self._budget(limit), length * size) // 2)
-        self._batches_until_retry = _BATCHES_UNTIL_RETRY
-        log.warning("%s ran out of memory; computing %d tokens at a time for now.", self.device, self._reduced_budget)
+        with self._budget_lock:
+            self._reduced_budget = reduced = max(1, min(self._budget(limit), length * size) // 2)
+            self._batches_until_retry = _BATCHES_UNTIL_RETRY
+        log.warning("%s ran out of memory; computing %d tokens at a time for now.", self.device, reduced)
 
     def _count_batch(self, limit: int) -> None:
         """Try a larger token budget again once enough batches have passed since memory ran out."""
-        if self._reduced_budget is None or limit <= self._reduced_budget:
-            return
-        self._batches_until_retry -= 1
-        if self._batches_until_retry <= 0:
-            self._batches_until_retry = _BATCHES_UNTIL_RETRY
-            self._reduced_budget *= 2
-            if self._reduced_budget >= limit:
-                self._reduced_budget = None
-                log.info("Computing %d tokens at a time on %s again.", limit, self.device)
+        with self._budget_lock:
+            if self._reduced_budget is None or limit <= self._reduced_budget:
+                return
+            self._batches_until_retry -= 1
+            if self._batches_until_retry <= 0:
+                self._batches_until_retry = _BATCHES_UNTIL_RETRY
+                self._reduced_budget *= 2
+                if self._reduced_budget >= limit:
+                    self._reduced_budget = None
+                    log.info("Computing %d tokens at a time on %s again.", limit, self.device)
 
 
 def pad(prompts: Sequence[Prompt], device: torch.device) -> tuple[Tensor, Tensor]:

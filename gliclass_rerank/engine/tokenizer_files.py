@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gliclass_rerank.engine.untrusted import check_size, panics_as_errors, read_json
 from gliclass_rerank.errors import CheckpointError
+from gliclass_rerank.modeling.encoder_settings import MAX_VOCAB_SIZE
 from gliclass_rerank.prompt.builder import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN
 
 if TYPE_CHECKING:
@@ -129,6 +130,10 @@ def _check_state(state: dict[str, Any]) -> None:
     model = state.get("model") or {}
     if model.get("dropout"):
         raise CheckpointError(f"{TOKENIZER} has dropout {model['dropout']!r}: one text would get several scores.")
+    # The library makes a table with a place for every id up to the largest.
+    vocabulary = model.get("vocab")
+    ids = [*(vocabulary.values() if isinstance(vocabulary, dict) else ()), *(token.get("id") for token in added)]
+    _check_count("largest id", max((i for i in ids if isinstance(i, int)), default=0), MAX_VOCAB_SIZE)
     _check_count("max_input_chars_per_word", model.get("max_input_chars_per_word") or 0, _MAX_WORD)
 
 

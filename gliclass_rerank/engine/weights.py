@@ -156,5 +156,5 @@ def _open(path: Path) -> Any:  # noqa: ANN401 - safetensors has no type for it
 
 def _raise_for(problem: str, names: Collection[str]) -> None:
     if names:
-        shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise CheckpointError(f"{problem}: {shown}.")
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise CheckpointError(f"{problem}: {', '.join(sorted(names)[:5])}{more}.")

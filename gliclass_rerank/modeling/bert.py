@@ -17,19 +17,7 @@ from gliclass_rerank.modeling.config import OFFSET_POSITIONS
 def encode_bert(
     encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int, rows: Tensor
 ) -> Tensor:
-    """Run an encoder of the BERT family on packed sequences.
-
-    Args:
-        encoder: A BERT, DistilBERT, ELECTRA, RoBERTa or XLM-RoBERTa model built with ``PACKED_ATTENTION``.
-        inputs: ``input_ids`` (1, tokens) or ``inputs_embeds`` (1, tokens, hidden).
-        positions: (1, tokens) place of each token in its sequence, from 0.
-        lengths: Tokens of each sequence.
-        layer: Index of the hidden states to return; -1 for the last.
-        rows: (rows) indices of the tokens whose vectors to return.
-
-    Returns:
-        (rows, hidden) token vectors.
-    """
+    """Run an encoder of the BERT family on packed sequences; ``encoders.Family`` explains the arguments."""
     if encoder.config.model_type in OFFSET_POSITIONS:
         positions = positions + encoder.config.pad_token_id + 1
     output = encoder(**inputs, position_ids=positions, lengths=lengths, output_hidden_states=layer != -1)

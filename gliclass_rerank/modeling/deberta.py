@@ -19,19 +19,7 @@ from gliclass_rerank.modeling.attention import Encoder
 def encode_deberta(
     encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int, rows: Tensor
 ) -> Tensor:
-    """Run DeBERTa on packed sequences.
-
-    Args:
-        encoder: A DebertaV2Model that ``can_pack_deberta``.
-        inputs: ``input_ids`` (1, tokens) or ``inputs_embeds`` (1, tokens, hidden).
-        positions: (1, tokens) place of each token in its sequence, from 0.
-        lengths: Tokens of each sequence.
-        layer: Index of the hidden states to return; -1 for the last.
-        rows: (rows) indices of the tokens whose vectors to return.
-
-    Returns:
-        (rows, hidden) token vectors.
-    """
+    """Run a DeBERTa that ``can_pack_deberta``; ``encoders.Family`` explains the arguments."""
     hidden: Tensor = encoder.embeddings(**inputs, position_ids=positions)[0]
     layers = list(encoder.encoder.layer)
     distance_embeddings = encoder.encoder.get_rel_embedding()

@@ -23,7 +23,10 @@ class Family(NamedTuple):
     """How encoders of one kind run.
 
     Attributes:
-        encode: Runs the encoder on packed sequences; None if it needs padded ones.
+        encode: Runs the encoder on packed sequences; None if it needs padded ones. Its arguments are the encoder; its
+            inputs, either ``input_ids`` (1, tokens) or ``inputs_embeds`` (1, tokens, hidden); the place of each token
+            in its sequence (1, tokens), from 0; the tokens of each sequence; the index of the hidden states to
+            return, -1 for the last; and the indices of the tokens whose vectors to return. It returns (rows, hidden).
         can_pack: Whether ``encode`` can run an encoder with its settings.
         attention: The attention that transformers uses in it.
     """

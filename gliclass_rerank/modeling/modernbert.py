@@ -17,19 +17,7 @@ from gliclass_rerank.modeling.attention import Encoder, Window, packed_attention
 def encode_modernbert(
     encoder: Encoder, inputs: dict[str, Tensor], positions: Tensor, lengths: Sequence[int], layer: int, rows: Tensor
 ) -> Tensor:
-    """Run ModernBERT on packed sequences.
-
-    Args:
-        encoder: A ModernBertModel.
-        inputs: ``input_ids`` (1, tokens) or ``inputs_embeds`` (1, tokens, hidden).
-        positions: (1, tokens) place of each token in its sequence, from 0.
-        lengths: Tokens of each sequence.
-        layer: Index of the hidden states to return; -1 for the last.
-        rows: (rows) indices of the tokens whose vectors to return.
-
-    Returns:
-        (rows, hidden) token vectors.
-    """
+    """Run a ModernBERT on packed sequences; ``encoders.Family`` explains the arguments."""
     hidden: Tensor = encoder.embeddings(**inputs)[0]
     kinds = {block.attention_type for block in encoder.layers}
     # The angles are computed in fp32; only their cosines and sines are rounded.

@@ -168,12 +168,12 @@ class PromptBuilder:
             ValueError: There are examples but the tokenizer has no token for them.
         """
         label_ids = self.tokenizer.encode(labels, after_control=True)
-        shown = [ids[:limit] for ids, limit in zip(label_ids, label_limits or [None] * len(labels), strict=True)]
-        middle = [i for ids in shown for i in (self.label_id, *ids)]
+        cut_ids = [ids[:limit] for ids, limit in zip(label_ids, label_limits or [None] * len(labels), strict=True)]
+        middle = [i for ids in cut_ids for i in (self.label_id, *ids)]
         middle.append(self.text_id)
         task_ids = self.tokenizer.encode([task], after_control=True)[0] if task else []
         tail = self._example_ids(examples) + self._suffix
-        lengths, is_cut = tuple(map(len, label_ids)), shown != label_ids
+        lengths, is_cut = tuple(map(len, label_ids)), cut_ids != label_ids
         if self.prompt_first:
             return Frame(self._prefix + middle, tail, lengths, len(task_ids), is_cut)
         return Frame(self._prefix, middle + task_ids + tail, lengths, is_cut=is_cut)

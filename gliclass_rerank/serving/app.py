@@ -140,8 +140,11 @@ class _Server:
     async def _rerank(self, raw: dict[str, Any], route: str, client: str) -> Any:  # noqa: ANN401 - JSON
         request = read_rerank(parse(RerankBody, raw), route)
         check_length("the query", request.query, self._limits.query_characters)
+        max_characters = self._limits.passage_characters
+        if self.reranker.options.long_passages == "windows":
+            max_characters = min(max_characters, self._limits.window_characters)
         for i, passage in enumerate(request.passages):
-            check_length(f"passage {i}", passage, self._limits.passage_characters)
+            check_length(f"passage {i}", passage, max_characters)
         check_query("query", request.query)
         results = await self.service.rerank(request.query, request.passages, client)
         cut = [i for i, result in enumerate(results) if result.truncated]

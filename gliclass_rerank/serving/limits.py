@@ -15,6 +15,8 @@ class Limits:
         label_pairs: Texts times labels of a request to classify.
         label_characters: Characters of all labels of a request to classify.
         passage_characters: Characters of a passage; a query, a label or a prompt may have a hundredth of it.
+        window_characters: Characters of a passage that is read in windows. All of it is computed at a time, so a
+            longer one would keep other clients waiting for seconds.
         waiting: Passages of all requests that may wait; a long one counts for one more per 4,000 characters.
         body_seconds: Seconds until a request's body must have arrived.
         seconds: Seconds until a request must be answered, the arrival of its body included.
@@ -29,6 +31,7 @@ class Limits:
     label_pairs: int = 20_000
     label_characters: int = 100_000
     passage_characters: int = 1_000_000
+    window_characters: int = 50_000
     waiting: int = 8192
     body_seconds: float = 30.0
     seconds: float = 60.0

@@ -185,7 +185,7 @@ class Scheduler:
             self._changed.notify()
         self._thread.join(seconds)
         with self._changed:
-            for job in self._jobs():
+            for job in [job for client in self._clients.values() for job in client.jobs]:
                 self._fail(job, ClosedError("the server stopped before this request was finished."))
         return not self._thread.is_alive()
 
@@ -244,9 +244,6 @@ class Scheduler:
 
     def _count_waiting(self) -> int:
         return sum(client.waiting for client in self._clients.values())
-
-    def _jobs(self) -> list[_Job]:
-        return [job for client in self._clients.values() for job in client.jobs]
 
     def _remove(self, job: _Job) -> None:
         client = self._clients.get(job.client)

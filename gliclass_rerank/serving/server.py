@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from gliclass_rerank.serving.limits import Limits
 
 _KEEP_ALIVE_SECONDS = 75  # longer than the 60 of common proxies, which would otherwise send into a closed connection
-_STOP_SECONDS = 5  # after the last request's time limit
+STOP_SECONDS = 1  # for the model's thread to end its piece
 _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -104,6 +104,6 @@ def run_server(app: FastAPI, *, host: str, port: int, limits: Limits | None = No
         make_server(app, host=host, port=port, limits=limits).run()
     # After a second Ctrl-C nothing has stopped the model's thread. If Python exits while it is inside native
     # code, the process aborts.
-    if not app.state.service.close(seconds=_STOP_SECONDS):
+    if not app.state.service.close(seconds=STOP_SECONDS):
         logging.shutdown()
         os._exit(1)

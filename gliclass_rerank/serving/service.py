@@ -7,9 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gliclass_rerank.classifier import ClassificationType, Prediction, ZeroShotClassifier, choose_labels
+from gliclass_rerank.classifier import ClassificationType, Prediction, choose_labels, join_logits, score_labels
 from gliclass_rerank.engine.passages import LabelledPassage, PassageLogits, PassageScorer
-from gliclass_rerank.probabilities import sigmoid, softmax
 from gliclass_rerank.reranker import GLiClassReranker
 from gliclass_rerank.serving.scheduler import Item, Scheduler, Score
 
@@ -40,7 +39,13 @@ class ScoringService:
         self.scheduler = Scheduler(max_waiting=max_waiting)
         self.worked_at = float("-inf")  # when the model last gave a result, by time.monotonic()
         self._engine = type(reranker)(model, replace(reranker.options, long_queries="truncate")).engine
-        self._classifier = ZeroShotClassifier(model, reranker.options).engine
+        self._classifier = PassageScorer(
+            model,
+            max_length=reranker.options.max_length,
+            token_budget=reranker.options.token_budget,
+            noun="label",
+            scores_empty=True,
+        )
         self._reads_windows = reranker.options.long_passages == "windows"
         self._seconds, self._on_scored = seconds, on_scored
 
@@ -57,7 +62,8 @@ class ScoringService:
             OverloadedError: Too many passages are waiting.
             ValueError: The query has no token.
         """
-        items = [self._item(LabelledPassage((query,), passage)) for passage in passages]
+        pairs = [LabelledPassage((query,), passage) for passage in passages]
+        items = [self._item(pair, reads_all=self._reads_windows) for pair in pairs]
         return await self._run(self._score_passages, items, client)
 
     async def classify(
@@ -87,24 +93,12 @@ class ScoringService:
         """
         if not labels:
             raise ValueError("labels is empty; expected at least one label.")
-        size = sum(map(len, labels))
-        [groups] = await self._run(self._group_labels, [Item((tuple(labels), prompt), size)], client)
-        wholes = [LabelledPassage(tuple(labels), text, task=prompt) for text in texts]
-        fits = [True] * len(texts)
-        if len(groups) > 1:
-            fits = await self._run(self._classifier.fits, [*map(self._item, wholes)], client)
-        pairs = [
-            [whole] if fit else [LabelledPassage(group, whole.text, task=prompt) for group in groups]
-            for whole, fit in zip(wholes, fits, strict=True)
-        ]
-        items = [self._item(pair) for text_pairs in pairs for pair in text_pairs]
-        remaining = iter(await self._run(self._score_labels, items, client))
-        results = [[next(remaining) for _ in text_pairs] for text_pairs in pairs]
-        cut = [i for i, text_results in enumerate(results) if any(result.truncated for result in text_results)]
-        rows = [[logit for result in text_results for logit in result.logits] for text_results in results]
+        pairs = [LabelledPassage(tuple(labels), text, task=prompt) for text in texts]
+        shares = await self._run(self._classifier.share_labels, [*map(self._item, pairs)], client)
+        items = [self._item(pair) for text_pairs in shares for pair in text_pairs]
+        rows, cut = join_logits(shares, await self._run(self._score_labels, items, client))
         kind: ClassificationType = "single-label" if single_label else "multi-label"
-        scores = [softmax(row) if single_label else list(map(sigmoid, row)) for row in rows]
-        return [choose_labels(labels, text_scores, threshold, kind) for text_scores in scores], cut
+        return [choose_labels(labels, score_labels(row, kind), threshold, kind) for row in rows], cut
 
     async def probe(self) -> None:
         """Make a forward pass, to see whether the model works."""
@@ -117,14 +111,12 @@ class ScoringService:
     async def _run(self, score: Score, items: Sequence[Item], client: Hashable) -> list[Any]:
         return await self.scheduler.run(score, items, client=client, seconds=self._seconds)
 
-    def _item(self, pair: LabelledPassage) -> Item:
-        """A pair with its cost in tokens, estimated from its first characters, and its places in the queue."""
-        end = None if self._reads_windows else self._engine.max_length * 8
-        size = sum(map(_count_bytes, pair.labels)) + _count_bytes(pair.text[:end])
-        cost = _PROMPT_TOKENS + size / _BYTES_PER_TOKEN
-        if not self._reads_windows:
-            cost = min(cost, self._engine.max_length)
-        return Item(pair, cost, 1 + len(pair.text) // _CHARACTERS_PER_PLACE)
+    def _item(self, pair: LabelledPassage, *, reads_all: bool = False) -> Item:
+        """A pair with its cost in tokens, estimated from the characters that are read, and its places in the queue."""
+        max_length = self._engine.max_length
+        text = pair.text if reads_all else pair.text[: max_length * 8]
+        cost = _PROMPT_TOKENS + sum(map(_count_bytes, (*pair.labels, text))) / _BYTES_PER_TOKEN
+        return Item(pair, cost if reads_all else min(cost, max_length), 1 + len(pair.text) // _CHARACTERS_PER_PLACE)
 
     # In the model's thread. Methods, since jobs whose functions are equal share pieces.
 
@@ -139,9 +131,6 @@ class ScoringService:
         self.worked_at = time.monotonic()
         self._on_scored(len(results))
         return results
-
-    def _group_labels(self, requests: list[tuple[tuple[str, ...], str]]) -> list[Any]:
-        return [self._classifier.group_labels(labels, task=prompt) for labels, prompt in requests]
 
 
 def _count_bytes(text: str) -> int:
