@@ -91,9 +91,10 @@ def test_a_model_that_is_not_a_name_or_folder_is_refused(model: Any) -> None:
 
 
 def test_a_wrong_option_is_refused_before_the_model_is_loaded() -> None:
-    for option in ({"max_length": 0}, {"token_budget": 0}, {"long_passages": "cut"}, {"dtype": "int8"}):
-        with pytest.raises(ValueError, match=f"{next(iter(option))} is"):
-            GLiClassReranker.from_pretrained("no/such/model", **option)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"max_length": 0, "token_budget": 0, "long_passages": "cut", "dtype": "int8"}
+    for name, value in options.items():
+        with pytest.raises(ValueError, match=f"{name} is"):
+            GLiClassReranker.from_pretrained("no/such/model", **{name: value})
 
 
 def test_nothing_in_nothing_out(bundled: GLiClassReranker) -> None:

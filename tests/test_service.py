@@ -44,8 +44,8 @@ class RecordingScheduler(Scheduler):
 
 
 def test_the_token_budget_holds_for_reranking_and_classification(bundled: GLiClassReranker) -> None:
-    recorder = Recorder(bundled.engine.model.scorer)
-    model = replace(bundled.engine.model, scorer=recorder)  # type: ignore[arg-type]
+    recorder: Any = Recorder(bundled.engine.model.scorer)
+    model = replace(bundled.engine.model, scorer=recorder)
     service = ScoringService(GLiClassReranker(model, replace(bundled.options, token_budget=64)), max_waiting=1000)
     asyncio.run(service.rerank("sports", TEXTS))
     assert recorder.budgets == {64}
