@@ -205,13 +205,19 @@ class PassageScorer:
     def share_labels(self, pairs: Sequence[LabelledPassage]) -> list[list[LabelledPassage]]:
         """Pair each passage with all its labels if they fit into a prompt together, and otherwise with groups of them.
 
+        A checkpoint may say in its config how many labels it can tell apart in one prompt (``labels_per_prompt``).
+
         Args:
             pairs: The passages with all their labels.
 
         Returns:
             For each pair one or more with the same passage, which together have all its labels in order.
         """
-        groups = {key: self.group_labels(key[0], task=key[2], examples=key[3]) for key in set(map(_frame_key, pairs))}
+        max_labels = self.model.checkpoint.config.labels_per_prompt
+        groups = {
+            key: self.group_labels(key[0], max_labels=max_labels, task=key[2], examples=key[3])
+            for key in set(map(_frame_key, pairs))
+        }
         frames = {
             key: self._prompts.frame(key[0], task=key[2], examples=key[3])
             for key, key_groups in groups.items()
@@ -221,8 +227,10 @@ class PassageScorer:
 
         def fits(pair: LabelledPassage) -> bool:
             frame = frames.get(_frame_key(pair))
-            if frame is None or frame.size >= self.max_length:
-                return frame is None
+            if frame is None:
+                return True
+            if frame.size >= self.max_length or (max_labels is not None and len(pair.labels) > max_labels):
+                return False
             return not frame.around(encoded[self._text(pair)], self.max_length).truncated
 
         return [

@@ -28,6 +28,7 @@ _RANGES = {  # far beyond any published checkpoint; they keep a crafted one from
     "scorer_mlp_hidden_size": (2, 1 << 16),
     "dropout": (0, 1),
     "recommended_threshold": (0, 1),
+    "labels_per_prompt": (1, 10_000),
 }
 
 _REFUSED = {
@@ -74,6 +75,7 @@ class GLiClassConfig:
     encoder_layer_id: int = -1
     dropout: float = 0.1
     recommended_threshold: float | None = None  # this project's own: the score that best separates answers from others
+    labels_per_prompt: int | None = None  # this project's own: more labels than that are divided among prompts
     extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -201,8 +203,9 @@ class GLiClassConfig:
     def to_dict(self) -> dict[str, Any]:
         """The content of a config.json that this project and the official library read alike."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "extra"}
-        if self.recommended_threshold is None:
-            del fields["recommended_threshold"]
+        for name in ("recommended_threshold", "labels_per_prompt"):  # the official library does not know them
+            if fields[name] is None:
+                del fields[name]
         return {
             **self.extra,
             **fields,
@@ -224,6 +227,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 _TYPE_CHECKS: dict[str, Callable[[object], bool]] = {
     "bool": lambda value: isinstance(value, bool),
     "int": _is_int,
+    "int | None": lambda value: value is None or _is_int(value),
     "float": _is_number,
     "str": lambda value: isinstance(value, str),
 }
