@@ -1,24 +1,25 @@
+"""Training data: what is read from folders and from files of every format."""
+
 from __future__ import annotations
 
-import random
+import csv
+import json
+import re
 from pathlib import Path
 
 import pytest
-import torch
-from hypothesis import given
+from gliclass.data_processing import GLiClassDataset
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gliclass_rerank.training.data import LabelledText, Passage, Question, TrainingData, set_aside
-from gliclass_rerank.training.negatives import HardNegatives
+from gliclass_rerank.training.data import LabelledText, Question, TrainingData, set_aside
 from gliclass_rerank.training.reading import read_data, read_ids
-from gliclass_rerank.training.sampling import GroupSampler, vary
-from gliclass_rerank.training.teacher import Teacher
 from tests.colors import COLORS
 from tests.json_lines import write_rows
+from tests.pages import ROOT
 
-
-def sampler_of(data: TrainingData, teacher: Teacher | None = None, seed: int = 0) -> GroupSampler:
-    return GroupSampler(data, HardNegatives(data, teacher), teacher, seed=seed)
+# Texts that a file can hold and that are not blank.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(lambda text: text.strip())
 
 
 @pytest.mark.parametrize(
@@ -33,9 +34,6 @@ def sampler_of(data: TrainingData, teacher: Teacher | None = None, seed: int = 0
 )
 def test_answers_are_returned_as_they_are_written(text: str, answers: tuple[str, ...]) -> None:
     assert Question("?", (0,), ("kettle", "5 %")).answers_in(text) == answers
-
-
-# Reading
 
 
 def test_a_collection_becomes_passages_and_questions(colors: Path) -> None:
@@ -110,14 +108,32 @@ def test_positions_of_several_sources_do_not_mix(colors: Path, tmp_path: Path) -
     [
         ("{", "a.jsonl:1 is not JSON"),
         ("[1]", "expected a JSON object"),
-        ('{"question": "q"}', "keys .*question.*, expected"),
-        ('{"query": "q", "positives": []}', "positives is empty"),
-        ('{"query": "q", "positives": "p"}', "expected a list of texts"),
-        ('{"query": 1, "positives": ["p"]}', "query is 1, expected a text"),
+        ('{"question": "q"}', "a.jsonl:1 has the keys 'question'; expected those of a format: query, positives; "),
+        ('{"query": "q", "positives": []}', r"a.jsonl:1: positives is \[\]; expected at least one passage"),
+        ('{"query": "q", "positives": "p"}', "expected a list of strings"),
+        ('{"query": 1, "positives": ["p"]}', "query is 1; expected a string that is not blank"),
         ('{"text": "t", "query": "q", "label": "ture"}', "label is 'ture'"),
-        ('{"text": "t", "query": "q", "label": 0}', "label is 0, expected true or false"),  # entailment, in some sets
-        ('{"text": "t", "true_labels": ["a"], "all_labels": ["a", " "]}', "a label is ' ', expected a text"),
-        ('{"query": " ", "positives": ["p"]}', "query is ' ', expected a text"),
+        ('{"text": "t", "query": "q", "label": 0}', "label is 0; expected true or false"),  # entailment, in some sets
+        (
+            '{"text": "t", "true_labels": ["a"], "all_labels": ["a", " "]}',
+            "a label is ' '; expected a string that is not blank",
+        ),
+        ('{"text": "t", "true_labels": {"a": 2}, "all_labels": ["a"]}', r"true_labels\['a'\] is 2; expected a number"),
+        ('{"query": " ", "positives": ["p"]}', "query is ' '; expected a string that is not blank"),
+        ('{"query": "q", "pos": []}', r"pos is \[\]; expected at least one passage"),
+        ('{"query": "q", "pos": ["p"], "pos_scores": [1, 2]}', r"pos_scores is \[1.*\]; expected a list of 1 numbers"),
+        ('{"query": "q", "pos": ["p"], "pos_scores": ["1"]}', "expected a list of 1 numbers"),
+        ('{"query": "q", "pos": ["p"], "neg": ["n"], "pos_scores": [1]}', "neg_scores is .*for each passage in 'neg'"),
+        ('{"query": "q", "pos": ["p"], "negatives": ["n"]}', "negatives is not read beside pos, query"),
+        ('{"query": "q", "positive": "p", "negative_score": 0.2}', "negative_score is not read beside positive, query"),
+        ('{"query": "q", "answer": ["p"]}', r"answer is \['p'\]; expected a string that is not blank"),
+        (
+            '{"anchor": "q", "positive": "p", "negative": "n", "label": 1}',
+            "negative is not read beside label. Rename",
+        ),
+        ('{"sentence1": "q", "sentence2": "p", "score": 4.2}', "score is 4.2; expected a number from 0 to 1. Divide"),
+        ('{"sentence1": "q", "sentence2": "p", "score": NaN}', "score is nan; expected a number from 0 to 1"),
+        ('{"sentence1": "q", "sentence2": "p"}', "keys 'sentence1', 'sentence2'; expected .* score"),
         (
             '{"text": "t", "query": "q", "label": true}\n{"text": "t", "query": "q", "label": false}',
             "jsonl:2: 'q' was labelled differently above",
@@ -164,232 +180,140 @@ def test_questions_set_aside_are_no_longer_in_the_data(colors: Path) -> None:
         set_aside(data, 8)
 
 
-# Sampling
+def read_text(file: Path, content: str) -> TrainingData:
+    file.write_text(content, encoding="utf-8")
+    return read_data([file])
 
 
-def test_a_group_holds_its_question_s_passage_once_and_no_other_answer(colors: Path) -> None:
-    sampler = sampler_of(read_data([colors]), seed=1)
-    for group in map(sampler.sample, range(60)):
-        assert len(group.passages) == 6 and 1 <= len(group.questions) <= 8
-        for column, question in enumerate(group.questions):
-            color = next((c for c in COLORS if c in question), None)
-            answers = [f"wall is {color}" in passage.lower() for passage in group.passages]
-            assert color is None or [row[column] for row in group.targets] == answers  # None: a slip in the color
-        assert any(map(any, group.targets))
+def read_example(file: Path, number: int) -> TrainingData:
+    """The data in one of the examples on the page about training."""
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").split("\n## Data\n")[1].split("\n## ")[0]
+    kind, content = re.findall(r"^```(json|csv)\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)[number]
+    suffix = ".csv" if kind == "csv" else ".json" if content.startswith("[") else ".jsonl"
+    return read_text(file.with_suffix(suffix), content)
 
 
-def test_groups_depend_on_seed_and_number_alone(colors: Path) -> None:
-    data = read_data([colors])
-    sampler = sampler_of(data, seed=1)
-    first = sampler.sample(7)
-    sampler.sample(8)
-    assert sampler.sample(7) == first == sampler_of(data, seed=1).sample(7)
-    assert sampler_of(data, seed=2).sample(7) != first
-    assert first.questions and data.questions[sampler.question_of(7) or 0].answers[0] in " ".join(first.passages)
+@pytest.mark.parametrize(
+    ("number", "counts"),
+    [(0, (5, 3, 0)), (1, (7, 3, 0)), (2, (5, 2, 0)), (3, (2, 1, 0)), (4, (3, 1, 0)), (5, (0, 0, 3)), (6, (0, 0, 1))],
+)
+def test_the_page_s_examples_are_read(tmp_path: Path, number: int, counts: tuple[int, int, int]) -> None:
+    data = read_example(tmp_path / "a", number)
+    assert (len(data.passages), len(data.questions), len(data.texts)) == counts
 
 
-def test_long_passages_are_cropped_around_the_answer(colors: Path) -> None:
-    data = read_data([colors])
-    filler = "nothing of interest here " * 100
-    longer = [Passage(p.title, f"{filler} {p.text.split('.')[0]} {filler}") for p in data.passages]
-    sampler = sampler_of(TrainingData(longer, data.questions))
-    for number in range(20):
-        question = data.questions[sampler.question_of(number) or 0]
-        group = sampler.sample(number)
-        assert any(question.answers[0] in p and len(p.split()) <= 160 for p in group.passages)
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(TEXTS, TEXTS, st.lists(TEXTS, max_size=3)), min_size=1, max_size=4))
+def test_the_same_data_is_read_from_every_format(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, list[str]]]
+) -> None:
+    folder = tmp_path_factory.mktemp("formats")
+    own = [{"query": query, "positives": [right], "negatives": wrong} for query, right, wrong in rows]
+    flag = [{"query": query, "pos": [right], "neg": wrong, "prompt": "Is it so?"} for query, right, wrong in rows]
+    columns = [
+        {"id": 1, "anchor": query, "positive": right, **{f"negative_{i + 1}": text for i, text in enumerate(wrong)}}
+        for query, right, wrong in rows
+    ]
+    files = [write_rows(folder / f"{i}.jsonl", *rows) for i, rows in enumerate((own, flag, columns))]
+    for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
+        files.append(folder / name)
+        with files[-1].open("w", encoding="utf-8", newline="") as stream:
+            fields = ["id", "anchor", "positive", "negative_1", "negative_2", "negative_3"]
+            writer = csv.DictWriter(stream, fields, restval="", delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(columns)
+    files.append(folder / "array.json")
+    files[-1].write_text(json.dumps(flag, indent=1))
+    digests = {read_data([file]).digest for file in files}
+    assert len(digests) == 1
 
 
-def test_an_answer_in_the_last_words_survives_the_crop() -> None:
-    passage = Passage("", " ".join(["filler"] * 395 + ["answer", "a", "b", "c", "d"]))
-    sampler = sampler_of(TrainingData([passage, Passage("", "other")], [Question("where?", (0,), ("answer",))]))
-    for group in map(sampler.sample, range(20)):
-        assert "answer" in group.passages[0] and len(group.passages[0].split()) <= 150
-        assert group.targets[0] == [1]
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(TEXTS, st.floats(0, 1)), st.lists(TEXTS, min_size=1, max_size=5), st.booleans())
+def test_labels_are_those_of_the_official_library(
+    tmp_path_factory: pytest.TempPathFactory, true: dict[str, float], others: list[str], soft: bool
+) -> None:
+    row = {"text": "t", "all_labels": [*others, *list(true)[1:]], "true_labels": true if soft else list(true)}
+    official = GLiClassDataset.prepare_labels(None, row, {}, "multi_label_classification")
+    [text] = read_text(tmp_path_factory.mktemp("labels") / "a.json", json.dumps([row])).texts
+    targets = dict(zip(text.labels, text.targets, strict=True))
+    assert [targets[label] for label in row["all_labels"]] == pytest.approx(official.tolist())
+    assert set(targets) == {*others, *true}
 
 
-def test_a_stretch_of_the_right_passage_without_the_answer_is_a_near_miss() -> None:
-    passage = Passage("", " ".join(["before"] * 100 + ["answer"] + ["after"] * 100))
-    questions = [Question("answer", (0,), ("answer",)), Question("before", (0,), ("before",))]
-    sampler = sampler_of(TrainingData([passage, Passage("", "other")], questions))
-    groups = [group for n in range(80) if sampler.question_of(n) == 0 for group in [sampler.sample(n)]]
-    near_misses = [(g, p) for g in groups for p, text in enumerate(g.passages) if p and "other" not in text]
-    assert 0.25 < len(near_misses) / len(groups) < 0.75
-    for group, place in near_misses:
-        text = group.passages[place]
-        assert "answer" not in text
-        for question, target in zip(group.questions, group.targets[place], strict=True):
-            assert target == int("before" in text if question == "before" else "answer" in text)
-
-
-def test_an_answer_in_the_title_alone_makes_an_answer_and_no_near_miss() -> None:
-    passage = Passage("The answer", " ".join(["word"] * 300))
-    sampler = sampler_of(TrainingData([passage, Passage("", "other")], [Question("what?", (0,), ("answer",))]))
-    for group in map(sampler.sample, range(20)):
-        assert [row[0] for row in group.targets] == [int("word" in text) for text in group.passages] == [1, 0]
-
-
-def test_where_nobody_knows_the_answer_s_words_no_passage_is_cropped_lest_length_give_it_away() -> None:
-    passages = [Passage("", f"{i} " + " ".join(["word"] * 400)) for i in range(20)]
-    sampler = sampler_of(TrainingData(passages, [Question(f"what is {i}?", (i,)) for i in range(20)]))
-    for group in map(sampler.sample, range(20)):
-        assert len(group.passages) == 6 and all(len(passage.split()) == 401 for passage in group.passages)
-
-
-def test_no_companion_is_said_to_be_answered_by_a_stretch_without_its_answer() -> None:
-    passages = [Passage("", " ".join(["filler"] * 300 + [f"key{i}"])) for i in range(20)]
-    questions = [Question(f"where is key{i}", (i,), (f"key{i}",) if i % 2 else ()) for i in range(20)]
-    for group in map(sampler_of(TrainingData(passages, questions)).sample, range(100)):
-        for text, row in zip(group.passages, group.targets, strict=True):
-            for question, target in zip(group.questions, row, strict=True):
-                key = question.split()[-1].strip("?")
-                assert not target or key in text.split() or "key" not in key  # a slip in the word
-
-
-def test_an_answer_is_a_word_and_no_part_of_one() -> None:
-    question = Question("is it so?", (0,), ("no",))
-    assert question.is_named_in("No. I know.") and question.is_named_in("i say (no)") and question.is_named_in("no")
-    assert not question.is_named_in("I know a nose, casino and 1no")
-    assert Question("was?", (0,), ("東京",)).is_named_in("日本の東京都")
-
-
-def test_mining_leaves_a_question_without_candidates_alone() -> None:
-    negatives = HardNegatives(TrainingData([Passage("", "right"), Passage("", "other")], [Question("right", (0,))]))
-    negatives.mine([0], lambda question, texts: [0.0] * len(texts))
-    assert negatives.mined == {}
-
-
-def test_small_collections_and_rare_kinds_of_questions_are_drawn_more_often_than_their_share() -> None:
-    questions = [Question(f"What is {i}?", (0,), source="large") for i in range(900)]
-    questions += [Question(f"Why {i}?", (0,), source="large") for i in range(100)]
-    questions += [Question(f"what is {i}", (0,), source="small") for i in range(100)]
-    sampler = sampler_of(TrainingData([Passage("", "text")], questions))
-    drawn = [questions[sampler.question_of(n) or 0] for n in range(5000)]
-    why, small = (sum(q.text[:3] == "Why" for q in drawn), sum(q.source == "small" for q in drawn))
-    assert 900 < why < 1100 and 900 < small < 1100  # square roots: 30 to 10 to 10
-
-
-def test_every_passage_that_answers_is_a_target_and_none_a_negative() -> None:
-    passages = [Passage("", f"the wall number {n}") for n in ("one", "two", "three", "four", "five", "six")]
-    sampler = sampler_of(TrainingData(passages, [Question("wall", (0, 1, 2)), Question("six", (5,), ("six",))]))
-    for number in range(50):
-        if sampler.question_of(number) == 0:
-            group = sampler.sample(number)
-            column = group.questions.index("wall")
-            for passage, row in zip(group.passages, group.targets, strict=True):
-                assert row[column] == any(n in passage for n in ("one", "two", "three"))
-            assert sum(row[column] for row in group.targets) == 1
-
-
-def test_negatives_of_a_row_are_drawn_for_its_question_beside_those_that_are_found() -> None:
-    passages = [Passage("", "wall right"), Passage("", "wall wrong"), *(Passage("", f"wall {i}") for i in range(200))]
-    data = TrainingData(passages, [Question("wall", (0,), negatives=(1,))])
-    negatives = HardNegatives(data)
-    for number in range(20):
-        group = GroupSampler(data, negatives).sample(number)
-        assert len(set(group.passages)) == 6 and group.targets[group.passages.index("wall wrong")] == [0]
-    negatives.mine([0], lambda question, texts: [0.0] * len(texts))
-    assert 1 in negatives.draw(0, hard=4, count=5, rng=random.Random(0))
-
-
-def test_many_words_in_questions_leave_room_for_the_passage() -> None:
-    questions = [Question("word " * 100 + str(i), (0,)) for i in range(5)]
-    sampler = sampler_of(TrainingData([Passage("", "text"), Passage("", "more")], questions))
-    assert all(sum(len(q.split()) for q in sampler.sample(n).questions) <= 80 for n in range(10))
-
-
-def test_a_text_comes_with_its_labels_and_those_of_others() -> None:
-    texts = [LabelledText("purring", ("cat", "dog"), (1, 0)), LabelledText("barking", ("dog", "wolf"), (1, 0))]
-    groups = [sampler_of(TrainingData(texts=texts)).sample(n) for n in range(40)]
-    truth = {"purring": {"cat"}, "barking": {"dog"}}
-    for group in groups:
-        [text] = group.passages
-        assert group.targets == [[int(label in truth[text]) for label in group.questions]]
-    assert any("wolf" in group.questions and group.passages == ["purring"] for group in groups)
-
-
-def test_a_teacher_finds_hard_negatives_and_says_how_alike_they_are() -> None:
-    alike = [f"alike {i}" for i in range(24)]
-    texts = ["right answer", *alike, *(f"other {i}" for i in range(300))]
-    vectors = torch.eye(len(texts))
-    question = vectors[0] + 0.5 * vectors[1:25].sum(0)
-    data = TrainingData([Passage("", text) for text in texts], [Question("what?", (0,))])
-    sampler = sampler_of(data, Teacher(passages=vectors, questions=question.unsqueeze(0)))
-    known = {"right answer": 1.0, **dict.fromkeys(alike, 0.5)}
-    for group in map(sampler.sample, range(20)):
-        assert any(passage in alike for passage in group.passages)
-        assert group.similarities == [[known.get(passage, 0.0)] for passage in group.passages]
-
-
-def test_what_the_teacher_likes_better_than_the_marked_answer_is_no_negative() -> None:
-    texts = ["marked", "unmarked", "unlike"]
-    data = TrainingData([Passage("", text) for text in texts], [Question("what?", (0,))])
-    vectors = torch.tensor([[0.8], [0.9], [0.1]])
-    negatives = HardNegatives(data, Teacher(passages=vectors, questions=torch.ones(1, 1)))
-    assert set(negatives.draw(0, hard=2, count=2, rng=random.Random(0))) == {2}
-
-
-def test_passages_that_mislead_the_model_are_drawn_once_it_was_asked() -> None:
-    passages = [Passage("", "wall right"), *(Passage("", f"wall {i}") for i in range(20)), Passage("", "other")]
-    data = TrainingData(passages, [Question("wall", (0,))])
-    negatives = HardNegatives(data)
-    negatives.mine([0], lambda question, texts: [-abs(int(t.split()[1]) - 5) for t in texts])
-    assert negatives.mined[0][:3] == [6, 5, 7]  # "wall 5" and its neighbours
-    drawn = {i for seed in range(20) for i in negatives.draw(0, hard=4, count=4, rng=random.Random(seed))}
-    assert drawn == set(negatives.mined[0])
-
-
-@given(st.text(max_size=80), st.integers())
-def test_variants_of_a_question_are_never_empty_and_never_longer(question: str, seed: int) -> None:
-    varied = vary(question, random.Random(seed))
-    assert bool(varied) == bool(" ".join(question.split()))
-    assert len(varied) <= len(" ".join(question.split()).lower()) or varied == " ".join(question.split())
-
-
-@given(st.integers())
-def test_a_slip_moves_letters_alone_and_keywords_keep_what_is_searched_for(seed: int) -> None:
-    varied = vary("What happened in Vienna in 1945?", random.Random(seed))
-    assert {"1945", "happened", "vienna"} <= set(varied.lower().strip("?").split()) or sorted(varied) == sorted(
-        "what happened in vienna in 1945"
+def test_a_json_file_may_hold_lines(tmp_path: Path) -> None:
+    assert (
+        len(read_text(tmp_path / "a.json", '\n{"query": "q", "pos": ["p"]}\n{"query": "r", "pos": ["p"]}').questions)
+        == 2
     )
-    assert "1945" in varied
 
 
-def test_questions_are_also_seen_in_lower_case_as_keywords_and_with_a_slip() -> None:
-    seen = {vary("What is the Capital?", random.Random(seed)) for seed in range(200)}
-    assert {"What is the Capital?", "what is the capital", "capital"} <= seen
-    assert any(sorted(s) == sorted("what is the capital") and s != "what is the capital" for s in seen)
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", '[{"text": "t", "all_labels": ["a"]}, {"text": "t"}]', r"a.json\[1\] has the keys 'text'; expected"),
+        ("a.json", '[{"text": "t"}, 5]', r"a.json\[0\] has the keys"),
+        ("a.json", "[5]", r"a.json\[0\] is '5'; expected a JSON object"),
+        ("a.json", '[{"text": "t"}', "a.json is not JSON: .*line 1"),
+        ("a.csv", "query,answer\nq,p\nq,", "a.csv:3: answer is ''; expected a string that is not blank"),
+        ("a.csv", "query,answer\nq,p,n", "a.csv:2 has 3 columns, but the header has 2"),
+        ("a.csv", "query,docs\nq,p", "a.csv:2 has the keys 'query', 'docs'; expected"),
+        ("a.csv", "query,answer,label\nq,p,yes", "a.csv:2: label is 'yes'; expected a number from 0 to 1"),
+        ("a.csv", "query,answer\n", "no question"),
+        ("a.csv", "", "no question"),
+    ],
+)
+def test_broken_arrays_and_tables_are_refused_by_row(tmp_path: Path, name: str, content: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_text(tmp_path / name, content)
 
 
-def test_the_share_of_labelled_texts_is_a_setting() -> None:
-    data = TrainingData(
-        [Passage("", f"passage {i}") for i in range(8)],
-        [Question(f"question {i}?", (i,)) for i in range(8)],
-        [LabelledText(f"text {i}", ("a", "b"), (1, 0)) for i in range(400)],
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    for name in ("a.csv", "a.json", "a.jsonl"):
+        (tmp_path / name).write_bytes(b'"\xff"')
+        with pytest.raises(ValueError, match=f"{name} is not UTF-8 text"):
+            read_data([tmp_path / name])
+
+
+def test_a_teacher_s_scores_belong_to_their_passages(tmp_path: Path) -> None:
+    rows = [
+        {"query": "q", "pos": ["a", "b"], "neg": ["c"], "pos_scores": [3, 2.5], "neg_scores": [-1]},
+        {"query": "Q", "pos": ["c"], "neg": ["d"], "pos_scores": None, "neg_scores": None},
+    ]
+    data = read_data([write_rows(tmp_path / "a.jsonl", *rows)])
+    [question] = data.questions
+    assert [data.passages[i].text for i in question.passages] == ["a", "b", "c"]
+    scores = {data.passages[i].text: score for i, score in question.teacher_scores.items()}
+    assert scores == {"a": 3, "b": 2.5, "c": -1}
+    without = read_data(
+        [write_rows(tmp_path / "b.jsonl", *({k: v for k, v in row.items() if k[3:] != "_scores"} for row in rows))]
     )
-    sampler = GroupSampler(data, HardNegatives(data), text_share=0.25)
-    texts = sum(len(sampler.sample(number).passages) == 1 for number in range(400))
-    assert 60 < texts < 140
+    assert without.questions == [Question("q", (0, 1, 2), negatives=(3,), source="b.jsonl")]
+    assert without.digest != data.digest
 
 
-def test_some_groups_hold_a_passage_that_says_nothing_and_answers_nothing() -> None:
-    data = TrainingData([Passage("", f"passage {i}") for i in range(8)], [Question("question?", (0,))])
-    known = {passage.text for passage in data.passages}
-    sampler = GroupSampler(data, HardNegatives(data), empty_share=1.0)
-    for number in range(20):
-        group = sampler.sample(number)
-        [place] = [i for i, passage in enumerate(group.passages) if passage not in known]
-        assert group.targets[place] == [0] and len(group.passages[place]) < 120
+def test_grades_become_targets_and_the_best_passage_comes_first(colors: Path, tmp_path: Path) -> None:
+    (tmp_path / "qrels").mkdir()
+    for file in ("corpus.jsonl", "queries.jsonl"):
+        (tmp_path / file).write_text((colors / file).read_text())
+    (tmp_path / "qrels" / "train.tsv").write_text("qred\tred\t1\nqred\tblue\t4\nqred\tgreen\t0\nqblue\tblue\t2")
+    red, blue = read_data([tmp_path]).questions
+    assert (red.passages, red.negatives, blue.passages) == ((1, 0), (2,), (1,))
+    assert [red.target(i) for i in range(4)] == [0.625, 1, 0, 0] and blue.target(1) == 0.75
 
 
-def test_a_statement_as_the_query_has_only_the_teacher_s_similarities() -> None:
-    words = [f"word{i}" for i in range(300)]
-    data = TrainingData(
-        [Passage("", f"passage {i} " + " ".join(words)) for i in range(8)], [Question("question?", (0,))]
+def test_scores_of_pairs_become_targets_and_a_query_without_an_answer_a_label(tmp_path: Path) -> None:
+    content = (
+        "sentence1,sentence2,score\nq,good,0.9\nq,fair,0.5\nq,poor,0.2\nq,wrong,0\nr,fair,0.4\nr,poor,.1\nq,fair,.3"
     )
-    vectors = torch.nn.functional.normalize(torch.eye(8) + 0.1, dim=-1)
-    sampler = GroupSampler(data, HardNegatives(data), Teacher(vectors, vectors[:1]), statement_share=1.0)
-    for number in range(10):
-        group = sampler.sample(number)
-        assert {target for row in group.targets for target in row} == {-1}
-        assert 20 <= len(group.questions[0].split()) <= 160 and group.similarities is not None
-        assert data.passages[0].whole not in group.passages  # the query was cut out of it
+    data = read_text(tmp_path / "a.csv", content)
+    [question] = data.questions
+    assert (question.passages, question.negatives) == ((0, 1), (2, 3))
+    assert [question.target(i) for i in range(4)] == [0.9, 0.5, 0.2, 0]
+    assert data.texts == [LabelledText("fair", ("r",), (0.4,), "a.csv"), LabelledText("poor", ("r",), (0.1,), "a.csv")]
+
+
+def test_columns_are_known_by_name_and_blanks_are_no_negatives(tmp_path: Path) -> None:
+    rows = [{"negative": "n", "question": "q", "answer": "a"}, {"question": "r", "answer": "b", "negative": None}]
+    data = read_data([write_rows(tmp_path / "a.jsonl", *rows)])
+    assert [(q.text, q.passages, q.negatives) for q in data.questions] == [("q", (0,), (1,)), ("r", (2,), ())]

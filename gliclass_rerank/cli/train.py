@@ -21,7 +21,7 @@ class StoredDtype(StrEnum):
     FLOAT16 = "float16"
 
 
-Sources = Annotated[list[str], typer.Argument(help="Folders in BEIR layout, files of JSON lines.", metavar="DATA...")]
+Sources = Annotated[list[str], typer.Argument(help="Folders in BEIR layout, files of rows.", metavar="DATA...")]
 Exclude = Annotated[list[Path] | None, typer.Option(help="File with ids of passages to leave out, one a line.")]
 Stored = Annotated[StoredDtype, typer.Option("--dtype", help="What the weights are stored as.")]
 
@@ -80,8 +80,8 @@ def train(
 ) -> None:
     """Train a reranker on DATA, from any GLiClass checkpoint or bare encoder.
 
-    A folder holds corpus.jsonl, queries.jsonl and qrels/train.tsv. A line of a file is
-    {"query", "positives", "negatives"}, {"text", "true_labels", "all_labels"} or {"text", "query", "label"}.
+    A folder holds corpus.jsonl, queries.jsonl and qrels/train.tsv. A file (JSON lines, a JSON array, CSV) has rows of
+    our own, of GLiClass, FlagEmbedding or sentence-transformers: docs/training.md shows each format.
     """
     with errors_in_one_line():
         require_training()

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
-from gliclass_rerank.data.json_text import parse_json
+from gliclass_rerank.data.json_text import not_utf8, parse_json
 from gliclass_rerank.validation import check_query
 
 
@@ -32,7 +32,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - any JSON
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
+        raise not_utf8(path, error) from error
     return parse_json(text, str(path))
 
 
@@ -234,11 +234,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
                 if line.strip():
                     yield f"{path}:{number}", line
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
-
-
-def _not_utf8(path: str | os.PathLike[str], error: UnicodeDecodeError) -> ValueError:
-    return ValueError(f"{path} is not UTF-8 text ({error}). Convert it first.")
+        raise not_utf8(path, error) from error
 
 
 def _check_columns(place: str, columns: list[str], count: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 import shutil
@@ -17,10 +16,10 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from gliclass_rerank.data.json_text import parse_json
+from gliclass_rerank.data.json_text import not_utf8, parse_json
+from gliclass_rerank.data.tables import read_csv
 
 _HEADING = re.compile(r"#{1,6} ")
-_CSV_DELIMITERS = ",;\t"
 
 
 class Layout(StrEnum):
@@ -110,7 +109,7 @@ class PassageFiles:
                     for place, passage in self._split(stream, file, layout):
                         yield SourcedPassage(passage, place)
                 except UnicodeDecodeError as error:
-                    raise ValueError(f"{file} is not UTF-8 text ({error}). Convert it first.") from error
+                    raise not_utf8(file, error) from error
 
     @contextmanager
     def _open(self, file: str) -> Iterator[TextIO]:
@@ -211,28 +210,15 @@ def _read_json_array(stream: TextIO, file: str, text_column: str) -> Iterator[tu
 
 def _read_csv(stream: TextIO, file: str, text_column: str) -> Iterator[tuple[str, dict[str, str]]]:
     way_out = "Or read one passage per line with --layout lines."
-    header_line = next(stream, "")
-    delimiter = max(_CSV_DELIMITERS, key=header_line.count)
-    rows = csv.reader(chain([header_line], stream), delimiter=delimiter, strict=True)
-    try:
-        header = next(rows, [])
-        if header and text_column not in header:
-            raise ValueError(
-                f"{file} has the columns {', '.join(map(repr, header))}, but not {text_column!r}. "
-                f"Name the one that holds the passage with --text-column. {way_out}"
-            )
-        number = rows.line_num + 1
-        for row in rows:
-            if row and len(row) != len(header):
-                raise ValueError(
-                    f"{file}:{number} has {len(row)} columns, but the header has {len(header)}. "
-                    f"Put quotes around values that hold the separator {delimiter!r}. {way_out}"
-                )
-            if row:
-                yield f"{file}:{number}", dict(zip(header, row, strict=True))
-            number = rows.line_num + 1
-    except csv.Error as error:
-        raise ValueError(f"{file}:{rows.line_num} is not CSV: {error}. Close every quote. {way_out}") from error
+    rows = read_csv(stream, file, way_out)
+    _, header = next(rows, ("", []))
+    if header and text_column not in header:
+        raise ValueError(
+            f"{file} has the columns {', '.join(map(repr, header))}, but not {text_column!r}. "
+            f"Name the one that holds the passage with --text-column. {way_out}"
+        )
+    for place, row in rows:
+        yield place, dict(zip(header, row, strict=True))
 
 
 def _passage_of_row(row: Any, place: str, text_column: str) -> str:  # noqa: ANN401 - checked here

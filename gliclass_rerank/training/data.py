@@ -20,16 +20,21 @@ class Passage:
         return f"{self.title} {self.text}".strip()
 
 
+ANSWERS_FROM = 0.5  # a passage with this target or more answers its question
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A question and what is known of its passages.
 
     Attributes:
         text: The question.
-        passages: Positions of the passages that answer it.
+        passages: Positions of the passages that answer it, the best first.
         answers: The answers' words in lower case, if known.
         negatives: Positions of passages that are known not to answer it.
         source: The folder or file that it comes from.
+        targets: By position, how well a passage answers it, from 0 to 1, where that is neither 0 nor 1.
+        teacher_scores: By position, a teacher's logit of a passage, where the data has it.
     """
 
     text: str
@@ -37,6 +42,12 @@ class Question:
     answers: tuple[str, ...] = ()
     negatives: tuple[int, ...] = ()
     source: str = ""
+    targets: dict[int, float] = field(default_factory=dict, hash=False, repr=False)
+    teacher_scores: dict[int, float] = field(default_factory=dict, hash=False, repr=False)
+
+    def target(self, passage: int) -> float:
+        """How well a passage answers, from 0 (not at all, or nobody judged it) to 1."""
+        return self.targets.get(passage, int(passage in self.passages))
 
     @property
     def key(self) -> str:
@@ -72,11 +83,11 @@ def _places(text: str, words: str) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class LabelledText:
-    """A text, labels, and for each whether it holds of the text."""
+    """A text, labels, and for each how well it fits the text, from 0 (wrong) to 1 (right)."""
 
     text: str
     labels: tuple[str, ...]
-    targets: tuple[int, ...]
+    targets: tuple[float, ...]
     source: str = ""
 
 
@@ -96,6 +107,10 @@ class TrainingData:
         texts = (replace(text, source="") for text in self.texts)
         for item in (*self.passages, *questions, *texts):
             digest.update(repr(item).encode("utf-8", "replace"))
+        for question in self.questions:
+            judgements = (*sorted(question.targets.items()), *sorted(question.teacher_scores.items()))
+            if judgements:  # data without soft judgements keeps the digest that earlier versions gave it
+                digest.update(repr(judgements).encode())
         return digest.hexdigest()[:16]
 
 

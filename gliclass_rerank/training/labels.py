@@ -41,8 +41,8 @@ def fit_group(prompts: PromptBuilder, group: Group, max_length: int) -> Group:
     Example:
         >>> from gliclass_rerank.engine.checkpoint import load_checkpoint
         >>> group = Group(["a passage"], ["short", "long " * 99], [[1, 0]])
-        >>> fit_group(load_checkpoint().prompts, group, 64)
-        Group(passages=['a passage'], questions=['short'], targets=[[1]], similarities=None, answers=None)
+        >>> fit_group(load_checkpoint().prompts, group, 64).questions
+        ['short']
     """
     left = list(range(len(group.questions)))
     while len(left) > 1 and not _fit(prompts, [group.questions[i] for i in left], max_length):

@@ -18,7 +18,7 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.5, gamma: float
 
     Args:
         logits: Any shape.
-        targets: The same shape, 0 or 1; -1 where it is unknown, which does not count.
+        targets: The same shape, from 0 to 1; -1 where it is unknown, which does not count.
         alpha: Weight of positives in [0, 1]; negatives have 1 - alpha.
         gamma: How far easy pairs count less; 0 for not at all.
 

@@ -1,37 +1,33 @@
-"""Read training data: collections in BEIR layout, and JSON lines."""
+"""Read training data from folders and files, and join what they say about equal questions, passages and texts."""
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from gliclass_rerank.data.beir import read_json_lines, read_qrels, read_rows
-from gliclass_rerank.training.data import LabelledText, Passage, Question, TrainingData
-
-# What a row's "label" may say; other words than these are refused, so that no typo turns into a no.
-# Numbers are refused too: in some sets 0 is entailment, and in some the label is a position.
-_YES = ("entailment", "true", "yes")
-_NO = ("contradiction", "neutral", "not_entailment", "false", "no", "unknown", "uncertain")
-_ROW_KINDS = '{"query", "positives", "negatives"}, {"text", "true_labels", "all_labels"} or {"text", "query", "label"}'
+from gliclass_rerank.data.beir import read_qrels, read_rows
+from gliclass_rerank.data.tables import read_table
+from gliclass_rerank.training.data import ANSWERS_FROM, LabelledText, Passage, Question, TrainingData
+from gliclass_rerank.training.rows import JudgedQuery, JudgedText, Row, parse_row
 
 
 def read_data(sources: Iterable[str | os.PathLike[str]], *, exclude: Collection[str] = ()) -> TrainingData:
-    """Read collections in BEIR layout and files of JSON lines, into one.
+    """Read collections in BEIR layout and files of rows, into one.
 
-    A folder holds corpus.jsonl, queries.jsonl and qrels/train.tsv. The rows of a file are of one of
-    three kinds::
+    A folder holds corpus.jsonl, queries.jsonl and qrels/train.tsv. A file holds JSON lines, a JSON array
+    (.json) or CSV with a header (.csv, .tsv). The keys of a row tell its format::
 
         {"query": "…", "positives": ["passage", …], "negatives": ["passage", …]}
-        {"text": "…", "true_labels": ["…", …], "all_labels": ["…", …]}
-        {"text": "…", "query": "…", "label": true}
+        {"query": "…", "pos": ["passage", …], "neg": ["passage", …], "pos_scores": [5.1, …], "neg_scores": [-3.2, …]}
+        {"anchor": "…", "positive": "passage", "negative_1": "passage", …}
+        {"sentence1": "…", "sentence2": "passage", "score": 0.8}
+        {"text": "…", "all_labels": ["…", …], "true_labels": ["…", …]}
+        {"text": "…", "query": "…", "label": "entailment"}
 
-    A query of a folder and a row of the first kind may have ``answers``, a list of the words that
-    make a passage answer it. The second kind is the official library's; the third may say
-    "entailment", "neutral" and the like. Equal passages become one, and so do questions that differ
-    in case and blanks alone, wherever they come from.
+    docs/training.md shows each. Grades of qrels and scores become soft targets. Equal passages become
+    one, and so do questions that differ in case and blanks alone, wherever they come from.
 
     Args:
         sources: Folders and files.
@@ -39,21 +35,21 @@ def read_data(sources: Iterable[str | os.PathLike[str]], *, exclude: Collection[
 
     Raises:
         OSError: A file is missing.
-        ValueError: A line is not what it should be, nothing is to be excluded by these ids, or there
-            is nothing to train on; the message names file and line.
+        ValueError: A row is not what it should be, nothing is to be excluded by these ids, or there
+            is nothing to train on; the message names the file and the row.
 
     Example:
         >>> read_data(["squad_train", "pairs.jsonl"])  # doctest: +SKIP
     """
-    reader = _Reader(set(exclude))
+    gatherer = _Gatherer(set(exclude))
     for source in map(Path, sources):
         if source.is_dir():
-            reader.read_collection(source)
+            gatherer.add_collection(source)
         else:
-            reader.read_rows(source)
-    if exclude and not reader.excluded:
+            gatherer.add_file(source)
+    if exclude and not gatherer.excluded:
         raise ValueError(f"none of the {len(exclude)} ids to exclude, such as {min(exclude)!r}, is in the data.")
-    data = reader.data()
+    data = gatherer.data()
     if not data.questions and not data.texts:
         raise ValueError("the data holds no question with a passage that answers it, and no text with labels.")
     return data
@@ -76,105 +72,132 @@ def read_ids(files: Iterable[str | os.PathLike[str]]) -> set[str]:
     return {line for line in lines if line}
 
 
-class _Reader:
-    """Gathers what is read, equal passages and equal questions as one."""
+@dataclass(slots=True)
+class _DraftQuestion:
+    """What the rows read so far say about a question; passages are positions."""
+
+    text: str
+    source: str
+    targets: dict[int, float] = field(default_factory=dict)
+    answers: dict[str, None] = field(default_factory=dict)
+    teacher_scores: dict[int, float] = field(default_factory=dict)
+
+    def judge(self, passage: int, target: float) -> None:
+        """Note how well a passage answers; the best judgement counts."""
+        if target > self.targets.get(passage, -1):
+            self.targets.pop(passage, None)
+            self.targets[passage] = target
+
+    def question(self) -> Question:
+        """The question, its best passages first."""
+        answering = [i for i, target in self.targets.items() if target >= ANSWERS_FROM]
+        return Question(
+            self.text,
+            tuple(sorted(answering, key=lambda i: -self.targets[i])),
+            tuple(self.answers),
+            tuple(i for i, target in self.targets.items() if target < ANSWERS_FROM),
+            self.source,
+            {i: target for i, target in self.targets.items() if target not in (0, 1)},
+            self.teacher_scores,
+        )
+
+
+@dataclass(slots=True)
+class _DraftText:
+    """What the rows read so far say about a text."""
+
+    source: str
+    targets: dict[str, float] = field(default_factory=dict)
+
+
+class _Gatherer:
+    """Gathers questions, passages and texts; equal ones become one."""
 
     def __init__(self, exclude: set[str]) -> None:
         self.excluded = 0
         self._exclude = exclude
-        self._passages: dict[str, tuple[int, Passage]] = {}  # of each whole text, and its position
-        self._questions: dict[str, Question] = {}
-        self._claims: dict[str, dict[str, int]] = defaultdict(dict)  # of each text
-        self._sources: dict[str, str] = {}  # of each text
+        self._passages: dict[str, tuple[int, Passage]] = {}  # by whole text, with its position
+        self._questions: dict[str, _DraftQuestion] = {}  # by key
+        self._texts: dict[str, _DraftText] = {}  # by text
 
     def data(self) -> TrainingData:
+        """All that was gathered."""
+        passages = [passage for _, passage in self._passages.values()]
+        questions = []
+        for question in (draft.question() for draft in self._questions.values()):
+            if question.passages:
+                questions.append(question)
+            else:
+                self._add_pairs(question, passages)
         texts = [
-            LabelledText(text, tuple(claims), tuple(claims.values()), self._sources[text])
-            for text, claims in self._claims.items()
+            LabelledText(text, tuple(draft.targets), tuple(draft.targets.values()), draft.source)
+            for text, draft in self._texts.items()
         ]
-        return TrainingData([passage for _, passage in self._passages.values()], list(self._questions.values()), texts)
+        return TrainingData(passages, questions, texts)
 
-    def read_collection(self, folder: Path) -> None:
-        place: dict[str, int | None] = {}  # None: excluded
-        for where, row in read_rows(folder / "corpus.jsonl"):
+    def add_collection(self, folder: Path) -> None:
+        """Add a collection in BEIR layout; queries without a relevant passage are left out."""
+        positions = self._add_corpus(folder / "corpus.jsonl")
+        queries = {row["_id"]: Row(row, place) for place, row in read_rows(folder / "queries.jsonl")}
+        qrels = read_qrels(folder / "qrels" / "train.tsv", queries, positions)
+        best = max((grade for grades in qrels.values() for grade in grades.values()), default=0)
+        for query_id, grades in qrels.items():
+            row = queries[query_id]
+            targets = [(i, _target(grade, best)) for id_, grade in grades.items() if (i := positions[id_]) is not None]
+            if any(target for _, target in targets):
+                self._add_question(row.text("text"), targets, row.answers(), folder.name)
+
+    def add_file(self, file: Path) -> None:
+        """Add a file of rows."""
+        for place, values in read_table(file):
+            row = parse_row(values, place)
+            if isinstance(row, JudgedQuery):
+                self._add_query(row, file.name)
+            else:
+                self._add_text(row, place, file.name)
+
+    def _add_corpus(self, file: Path) -> dict[str, int | None]:
+        """Add a collection's passages; returns their positions by id, None for those to exclude."""
+        positions: dict[str, int | None] = {}
+        for place, row in read_rows(file):
             passage_id, title = row["_id"], row.get("title") or ""
             if not isinstance(title, str):
-                raise ValueError(f"{where}: title is {title!r}, expected a text.")
-            place[passage_id] = None if passage_id in self._exclude else self._place(Passage(title, row["text"]))
-        self.excluded += sum(position is None for position in place.values())
-        queries = {row["_id"]: (where, row) for where, row in read_rows(folder / "queries.jsonl")}
-        for query_id, judged in read_qrels(folder / "qrels" / "train.tsv", queries, place).items():
-            where, row = queries[query_id]
-            placed = [(position, judged[id_]) for id_ in judged if (position := place[id_]) is not None]
-            right = tuple(position for position, relevance in placed if relevance > 0)
-            wrong = tuple(position for position, relevance in placed if relevance <= 0)
-            if right:
-                text = _text(row, "text", where)
-                self._add(Question(text, right, _answers(row, where), wrong, folder.name))
+                raise ValueError(f"{place}: title is {title!r}; expected a string.")
+            is_excluded = passage_id in self._exclude
+            positions[passage_id] = None if is_excluded else self._position(Passage(title, row["text"]))
+            self.excluded += is_excluded
+        return positions
 
-    def read_rows(self, file: Path) -> None:
-        for where, row in read_json_lines(file):
-            if "positives" in row:
-                right, wrong = (
-                    tuple(self._place(Passage("", text)) for text in _texts(row, key, where))
-                    for key in ("positives", "negatives")
-                )
-                if not right:
-                    raise ValueError(f"{where}: positives is empty, expected at least one passage.")
-                text = _text(row, "query", where)
-                self._add(Question(text, right, _answers(row, where), wrong, file.name))
-            elif "all_labels" in row:
-                true = _texts(row, "true_labels", where)
-                for label in dict.fromkeys([*_texts(row, "all_labels", where), *true]):
-                    self._claim(_text(row, "text", where), label, int(label in true), where, file)
-            elif "label" in row:
-                text, claim = _text(row, "text", where), _text(row, "query", where)
-                self._claim(text, claim, _truth(row["label"], where), where, file)
-            else:
-                raise ValueError(f"{where}: keys {sorted(row)}, expected {_ROW_KINDS}.")
-
-    def _place(self, passage: Passage) -> int:
+    def _position(self, passage: Passage) -> int:
         return self._passages.setdefault(passage.whole, (len(self._passages), passage))[0]
 
-    def _add(self, question: Question) -> None:
-        known = self._questions.get(question.key, question)
-        right = tuple(dict.fromkeys(known.passages + question.passages))
-        self._questions[question.key] = Question(
-            known.text,
-            right,
-            tuple(dict.fromkeys(known.answers + question.answers)),
-            tuple(i for i in dict.fromkeys(known.negatives + question.negatives) if i not in right),
-            known.source,
-        )
+    def _add_query(self, row: JudgedQuery, source: str) -> None:
+        targets = [(self._position(Passage("", text)), target) for text, target in row.targets.items()]
+        draft = self._add_question(row.query, targets, row.answers, source)
+        draft.teacher_scores |= {self._position(Passage("", text)): s for text, s in row.teacher_scores.items()}
 
-    def _claim(self, text: str, claim: str, truth: int, where: str, file: Path) -> None:
-        if not claim.strip():
-            raise ValueError(f"{where}: a label is {claim!r}, expected a text.")
-        self._sources.setdefault(text, file.name)
-        if self._claims[text].setdefault(claim, truth) != truth:
-            raise ValueError(f"{where}: {claim!r} was labelled differently above, for the same text.")
+    def _add_question(
+        self, text: str, targets: Iterable[tuple[int, float]], answers: Iterable[str], source: str
+    ) -> _DraftQuestion:
+        draft = self._questions.setdefault(Question(text, ()).key, _DraftQuestion(text, source))
+        for passage, target in targets:
+            draft.judge(passage, target)
+        draft.answers |= dict.fromkeys(answers)
+        return draft
 
+    def _add_text(self, row: JudgedText, place: str, source: str) -> None:
+        draft = self._texts.setdefault(row.text, _DraftText(source))
+        for label, target in row.targets.items():
+            if draft.targets.setdefault(label, target) != target:
+                raise ValueError(f"{place}: {label!r} was labelled differently above, for the same text.")
 
-def _truth(label: object, where: str) -> int:
-    word = str(label).lower()
-    if word not in (*_YES, *_NO):
-        raise ValueError(f"{where}: label is {label!r}, expected true or false, or one of {', '.join(_YES + _NO)}.")
-    return int(word in _YES)
-
-
-def _answers(row: dict[str, Any], where: str) -> tuple[str, ...]:
-    return tuple(words for answer in _texts(row, "answers", where) if (words := answer.strip().lower()))
+    def _add_pairs(self, question: Question, passages: list[Passage]) -> None:
+        """Add a question that no passage answers as a label of each passage: a pair alone teaches too."""
+        for position in question.negatives:
+            draft = self._texts.setdefault(passages[position].whole, _DraftText(question.source))
+            draft.targets.setdefault(question.text, question.target(position))
 
 
-def _texts(row: dict[str, Any], key: str, where: str) -> list[str]:
-    texts = row.get(key) or []
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{where}: {key} is {texts!r}, expected a list of texts.")
-    return texts
-
-
-def _text(row: dict[str, Any], key: str, where: str) -> str:
-    text = row.get(key)
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"{where}: {key} is {text!r}, expected a text.")
-    return text
+def _target(grade: int, best: int) -> float:
+    """The target of a grade of relevance: the best grade's is 1, and all that are relevant are above .5."""
+    return (1 + grade / best) / 2 if grade > 0 else 0

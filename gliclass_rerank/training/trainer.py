@@ -267,6 +267,10 @@ class GroupTrainer(Trainer):
                 [rows] = _forward(self._teacher.network, sequences, self.args.device) if sequences else [[]]
             for i, group_rows in zip(lists, _by_group(rows, [groups[i] for i in lists]), strict=True):
                 logits[i] = group_rows
+        for i, group in enumerate(groups):
+            if group.teacher_scores is not None:  # brought by the data
+                brought, own = torch.tensor(group.teacher_scores, device=self.args.device), logits[i]
+                logits[i] = brought if own is None else own + brought
         cosines = [
             None if group.similarities is None else torch.tensor(group.similarities, device=self.args.device)
             for group in groups
