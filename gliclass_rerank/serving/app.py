@@ -23,6 +23,7 @@ from gliclass_rerank.serving.dialects import ClassifyBody, RerankBody, read_rera
 from gliclass_rerank.serving.errors import RefusalError, explain, write_error
 from gliclass_rerank.serving.limits import Limits
 from gliclass_rerank.serving.metrics import Metrics
+from gliclass_rerank.serving.page import read_page
 from gliclass_rerank.serving.paths import NormalizePaths
 from gliclass_rerank.serving.requests import check_key, check_length, parse, read_body, while_connected
 from gliclass_rerank.serving.service import ScoringService
@@ -248,7 +249,8 @@ def _describe(body: type[BaseModel]) -> dict[str, Any]:
 
 
 def _add_description(app: FastAPI, api_key: str | None) -> None:
-    """Routes that describe the API, to those who have the key."""
+    """Routes that describe the API, to those who have the key, and the page at ``/``, to all."""
+    page = read_page()
 
     def describe(request: Request, write: Callable[[dict[str, Any]], Response]) -> Response:
         try:
@@ -267,4 +269,4 @@ def _add_description(app: FastAPI, api_key: str | None) -> None:
 
     @app.get("/", include_in_schema=False)
     async def root() -> Response:
-        return JSONResponse({"name": app.title, "version": app.version, "description": "/docs"})
+        return HTMLResponse(page.html, headers=page.headers)
