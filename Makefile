@@ -14,11 +14,12 @@ help:  ## list the targets
 demo: .venv/demo.installed  ## search Python's language reference, before and after reranking
 	$(BIN)/python -m examples.search_python_docs
 
-examples: .venv/examples.installed  ## one retrieval chain per framework, and a filtered context window
+examples: .venv/examples.installed  ## one retrieval chain per framework, a filtered context window, and questions to a folder
 	$(BIN)/python -m examples.langchain_rag
 	$(BIN)/python -m examples.llama_index_rag
 	$(BIN)/python -m examples.haystack_rag
 	$(BIN)/python -m examples.context_window
+	$(BIN)/python -m examples.ask_folder docs "How do I choose a threshold?"
 
 test: .venv/dev.installed  ## all tests; make test ARGS="tests/test_context.py -k budget" runs some
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(if $(ARGS),$(ARGS),$(COVERAGE))

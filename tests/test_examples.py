@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from examples import ask_folder
 from examples.python_docs import ANSWERS, compare_ranks, read_passages
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.data.bm25 import KeywordIndex
@@ -66,6 +72,83 @@ def test_the_examples_call_a_loss_a_loss() -> None:
     assert "no change" in (compare_ranks(question, [right, other], [right, other]) or "")
     assert compare_ranks(question, [other], [other]) is None
     assert compare_ranks("a question of one's own", [right], [right]) is None
+
+
+NOTES = {
+    "garden.md": "# Roses\n\nPrune roses in March. Cut above an outward bud.\n\nFeed them in April.\n",
+    "house/heating.md": "# Heating\n\nThe boiler is in the cellar.\n\n## Radiators\n\nBleed the radiators in October.\n",
+    ".hidden/secret.md": "Roses are pruned by nobody.\n",
+}
+QUESTION = "When should I prune my roses?"
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    for name, text in NOTES.items():
+        path = tmp_path / "notes" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return tmp_path / "notes"
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """A server that speaks OpenAI's protocol: texts with "rose" have one embedding, others another."""
+    requests: list[tuple[str, dict[str, Any]]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            requests.append((f"{self.headers['Authorization']} {self.path}", body))
+            if self.path == "/v1/embeddings":
+                rows = [[3.0, 0.0] if "rose" in text.lower() else [0.0, 2.0] for text in body["input"]]
+                answer: Any = {"data": [{"index": i, "embedding": row} for i, row in enumerate(rows)]}
+            else:
+                answer = {"choices": [{"message": {"role": "assistant", "content": "In March [1]."}}]}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Write nothing to the test's output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        monkeypatch.setenv("OPENAI_API_KEY", "a key")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield requests
+        server.shutdown()
+        thread.join()
+
+
+def test_short_paragraphs_below_one_heading_of_a_folder_s_files_are_one_passage(notes: Path) -> None:
+    passages = {passage.source: passage.text for passage in ask_folder.read_folder(notes)}
+    assert passages == {
+        f"{notes / 'garden.md'}:1": "# Roses\nPrune roses in March. Cut above an outward bud.\n\nFeed them in April.",
+        f"{notes / 'house/heating.md'}:1": "# Heating\nThe boiler is in the cellar.",
+        f"{notes / 'house/heating.md'}:5": "## Radiators\nBleed the radiators in October.",
+    }
+
+
+def test_a_folder_answers_with_its_sources_and_marked_sentences(
+    notes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask_folder.main(notes, [QUESTION, "Who won the football match?"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "garden.md:1 score 0." in printed and "»Prune roses in March.«" in printed
+    assert "Who won the football match? Nothing in the folder answers that." in printed and "nobody" not in printed
+
+
+def test_an_endpoint_embeds_passages_and_writes_the_answer_from_the_context(
+    notes: Path, endpoint: list[tuple[str, dict[str, Any]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask_folder.main(notes, [QUESTION, QUESTION], chat_model="writer", embedding_model="finder")
+    assert "In March [1]." in capsys.readouterr().out
+    assert {path for path, _ in endpoint} == {"Bearer a key /v1/embeddings", "Bearer a key /v1/chat/completions"}
+    first, second = (body["messages"] for path, body in endpoint if path.endswith("completions"))
+    assert [message["role"] for message in second] == ["system", "user", "assistant", "user"]
+    assert first[1]["content"].startswith("[1] # Roses") and first[1]["content"].endswith(QUESTION)
 
 
 @pytest.mark.slow

@@ -208,7 +208,7 @@ def test_ranking_leaves_no_complaint_of_the_browser(user: PageUser) -> None:
 
 @needs_browser
 def test_a_long_passage_is_read_in_windows_and_its_best_one_is_shown(user: PageUser) -> None:
-    filler = "The council met on Monday and spoke about the price of coal. " * 60
+    filler = "The council met on Monday and spoke about the price of coal. " * 25
     user.rank(QUERY, f"{filler}{PASSAGES[1]} {filler}", PASSAGES[0])
     best = user.element("#results li:first-child")
     assert ANSWER in best.find_element("css selector", ".window").text and len(user.texts(".window")) == 1
