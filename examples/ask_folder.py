@@ -21,6 +21,7 @@ from typing import Annotated, Any, Protocol
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
@@ -65,10 +66,12 @@ class EmbeddingIndex:
         cosines = self._rows @ self._embed([query])[0]
         return [int(i) for i in np.argsort(-cosines, kind="stable")[:top_k]]
 
-    def _embed(self, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float64]:
         answer = call_endpoint("embeddings", {"model": self._model, "input": list(texts)})
-        rows = np.array([item["embedding"] for item in sorted(answer["data"], key=lambda item: item["index"])])
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        items = sorted(answer["data"], key=lambda item: item["index"])
+        rows: NDArray[np.float64] = np.array([item["embedding"] for item in items], dtype=np.float64)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows
 
 
 def call_endpoint(route: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
@@ -82,7 +85,7 @@ def call_endpoint(route: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JS
 
 def read_folder(folder: Path) -> list[SourcedPassage]:
     """The paragraphs of a folder's Markdown files; short ones below the same heading are joined."""
-    paths = [path for path in sorted(folder.rglob("*.md")) if not path.relative_to(folder).as_posix().startswith(".")]
+    paths = [path for path in sorted(folder.rglob("*.md")) if "/." not in f"/{path.relative_to(folder).as_posix()}"]
     if not paths:
         raise typer.BadParameter(f"{folder} has no file that ends in .md. Name another folder.")
     passages: list[SourcedPassage] = []

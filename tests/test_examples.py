@@ -77,7 +77,7 @@ def test_the_examples_call_a_loss_a_loss() -> None:
 NOTES = {
     "garden.md": "# Roses\n\nPrune roses in March. Cut above an outward bud.\n\nFeed them in April.\n",
     "house/heating.md": "# Heating\n\nThe boiler is in the cellar.\n\n## Radiators\n\nBleed the radiators in October.\n",
-    ".hidden/secret.md": "Roses are pruned by nobody.\n",
+    "house/.hidden/secret.md": "Roses are pruned by nobody.\n",
 }
 QUESTION = "When should I prune my roses?"
 
