@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
+from gliclass_rerank.compression.compress import CompressedPassage, compress_hits
 from gliclass_rerank.fusion import Fusion
 from gliclass_rerank.options import LongPassages, LongQueries, RerankerOptions
 from gliclass_rerank.reranker import GLiClassReranker, RankedPassage
@@ -16,14 +17,17 @@ from gliclass_rerank.validation import (
     check_count,
     check_facets,
     check_model,
+    check_retrieval_weight,
     check_some_queries,
     check_threshold,
 )
 
+Extract = Literal["sentences"]
 Facets = list[str] | dict[str, float]
 Item = TypeVar("Item")
 
 _FACETS, _SPAN, _TRUNCATED = "relevance_facets", "relevance_span", "relevance_truncated"
+_SPANS = "relevance_spans"
 
 
 def add_relevance(metadata: Mapping[str, Any], hit: RankedPassage, own_text: slice | None) -> dict[str, Any]:
@@ -55,6 +59,60 @@ def add_relevance(metadata: Mapping[str, Any], hit: RankedPassage, own_text: sli
     return updated
 
 
+def add_spans(metadata: Mapping[str, Any], compressed: CompressedPassage) -> dict[str, Any]:
+    """A copy of a compressed document's metadata with the places of its sentences.
+
+    Args:
+        metadata: The metadata that ``add_relevance`` returned.
+        compressed: What is left of the document.
+
+    Returns:
+        "relevance_spans" holds the first and last character of each span in the document's full text; it replaces
+        "relevance_span".
+
+    Example:
+        >>> from gliclass_rerank import ScoredSpan
+        >>> add_spans({"page": 2}, CompressedPassage(0, 0.9, "Tea.", (ScoredSpan(5, 9, "Tea.", 0.8),)))
+        {'page': 2, 'relevance_spans': [[5, 9]]}
+    """
+    others = {key: value for key, value in metadata.items() if key != _SPAN}
+    return {**others, _SPANS: [[span.start, span.end] for span in compressed.spans]}
+
+
+def check_extract(value: str | None) -> None:
+    """Refuse anything but None and "sentences".
+
+    Args:
+        value: The option ``extract``.
+
+    Raises:
+        ValueError: It is something else.
+
+    Example:
+        >>> check_extract("sentences")
+    """
+    if value is not None:
+        check_choice("extract", value, get_args(Extract))
+
+
+def check_extract_tokens(value: int) -> None:
+    """Refuse anything but an int of at least 1.
+
+    Args:
+        value: The option ``extract_tokens``.
+
+    Raises:
+        TypeError: It is not an int.
+        ValueError: It is below 1.
+
+    Example:
+        >>> check_extract_tokens(1000)
+    """
+    if value is None:
+        raise TypeError("extract_tokens is None; expected an int of at least 1.")
+    check_count("extract_tokens", value)
+
+
 def remove_relevance(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a document's metadata without the keys of ``add_relevance``.
 
@@ -65,7 +123,7 @@ def remove_relevance(metadata: Mapping[str, Any]) -> dict[str, Any]:
         >>> remove_relevance({"page": 2, "relevance_span": [0, 6]})
         {'page': 2}
     """
-    return {key: value for key, value in metadata.items() if key not in (_FACETS, _SPAN, _TRUNCATED)}
+    return {key: value for key, value in metadata.items() if key not in (_FACETS, _SPAN, _SPANS, _TRUNCATED)}
 
 
 def normalize_facets(facets: Iterable[str] | Mapping[str, float] | None) -> Facets | None:
@@ -107,6 +165,12 @@ def check_option(name: str, value: Any) -> Any:  # noqa: ANN401
         check_count(name, value)
     elif name == "score_threshold":
         check_threshold(name, value)
+    elif name == "extract":
+        check_extract(value)
+    elif name == "extract_tokens":
+        check_extract_tokens(value)
+    elif name == "retrieval_weight":
+        check_retrieval_weight(value)
     elif name == "facets":
         return normalize_facets(value)
     return value
@@ -246,6 +310,7 @@ class LazyReranker:
         fusion: Fusion = "max",
         together: bool = False,
         facets: Facets | None = None,
+        retrieval_weight: float = 0.0,
     ) -> list[RankedPassage]:
         """``GLiClassReranker.rank``, which does not load the model if there are no texts."""
         if not texts:  # a bad argument is refused all the same
@@ -254,6 +319,7 @@ class LazyReranker:
             check_threshold("threshold", threshold)
             check_choice("fusion", fusion, get_args(Fusion))
             check_facets(facets or ())
+            check_retrieval_weight(retrieval_weight)
             return []
         return self.load().rank(
             query,
@@ -263,6 +329,32 @@ class LazyReranker:
             fusion=fusion,
             together=together,
             facets=facets or (),
+            retrieval_weight=retrieval_weight,
+        )
+
+    def compress(
+        self,
+        query: str | Sequence[str],
+        hits: Sequence[RankedPassage],
+        texts: Sequence[str],
+        token_budget: int,
+        *,
+        fusion: Fusion = "max",
+        together: bool = False,
+        retrieval_weight: float = 0.0,
+    ) -> list[CompressedPassage]:
+        """``compress_hits``, which does not load the model if there are no hits."""
+        if not hits:
+            return []
+        return compress_hits(
+            self.load(),
+            query,
+            hits,
+            texts,
+            token_budget=token_budget,
+            fusion=fusion,
+            together=together,
+            retrieval_weight=retrieval_weight,
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LazyReranker:

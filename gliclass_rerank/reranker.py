@@ -25,6 +25,7 @@ from gliclass_rerank.validation import (
     check_pairs,
     check_queries,
     check_query,
+    check_retrieval_weight,
     check_some_queries,
     check_texts,
     check_threshold,
@@ -204,6 +205,7 @@ class GLiClassReranker:
         fusion: Fusion = "max",
         together: bool = False,
         facets: Iterable[str] | Mapping[str, float] = (),
+        retrieval_weight: float = 0.0,
     ) -> list[RankedPassage]:
         """Sort passages by how well they answer a query, or several queries.
 
@@ -219,10 +221,12 @@ class GLiClassReranker:
                 queries in the prompt, so choose the threshold again. Passages have less room.
             facets: Other statements to score in the same pass ("is about prices"), which also changes the
                 query's score; or a dict that gives each facet the score that a passage must reach.
+            retrieval_weight: How much the order of ``passages``, best first, counts: they are sorted by
+                logit - retrieval_weight * ln(position), at least 0. Scores stay as they are.
 
         Returns:
-            The passages, best first; passages with equal scores stay in input order. With "rrf", the
-            order is that of the fused ranks. A passage without a token scores 0.0.
+            Passages by falling score, unless "rrf" or ``retrieval_weight`` orders them otherwise; equal
+            ones in input order. A passage without a token scores 0.0.
 
         Raises:
             TypeError: ``passages`` or ``facets`` is a single str, or an item is not a str (named by index).
@@ -242,11 +246,12 @@ class GLiClassReranker:
         check_count("top_k", top_k)
         check_threshold("threshold", threshold)
         check_choice("fusion", fusion, get_args(Fusion))
+        check_retrieval_weight(retrieval_weight)
         queries = check_some_queries("query", query)
         facet_thresholds = check_facets(facets)
         passages = check_texts("passages", passages)
         rows = self._score(queries, passages, tuple(facet_thresholds), together=together)
-        logits, order = fuse(_logits_by_query(rows), fusion)
+        logits, order = fuse(_logits_by_query(rows), fusion, retrieval_weight)
         hits = []
         for i in order:
             results = [row[i] for row in rows]
@@ -348,6 +353,7 @@ class GLiClassReranker:
         fusion: Fusion = "max",
         together: bool = False,
         facets: Iterable[str] | Mapping[str, float] = (),
+        retrieval_weight: float = 0.0,
     ) -> list[RankedPassage]:
         """Run ``rank`` in a worker thread, so that the event loop is not blocked. Arguments and result are the same.
 
@@ -357,7 +363,7 @@ class GLiClassReranker:
             1
         """
         call = partial(self.rank, top_k=top_k, threshold=threshold, fusion=fusion, together=together, facets=facets)
-        return await asyncio.to_thread(call, query, passages)
+        return await asyncio.to_thread(call, query, passages, retrieval_weight=retrieval_weight)
 
     async def ascore(self, query: str, passages: Iterable[str]) -> list[float]:
         """Run ``score`` in a worker thread, so that the event loop is not blocked. Arguments and result are the same.

@@ -5,6 +5,7 @@ Texts leave it as exact ``str``: a subclass such as ``markupsafe.Markup`` may ch
 
 from __future__ import annotations
 
+import math
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +42,14 @@ def check_model(model: object) -> str | None:
     if not isinstance(model, (str, os.PathLike)):
         raise TypeError(f"model is {kind(model)}; expected a hub name, a local folder, or None for the bundled model.")
     return os.fsdecode(model)
+
+
+def check_retrieval_weight(value: float) -> None:
+    """Refuse anything but a finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"retrieval_weight is {value!r}; expected a number of at least 0.")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"retrieval_weight is {value}; expected a finite number of at least 0.")
 
 
 def check_dtype(value: str) -> None:

@@ -175,6 +175,11 @@ def test_an_empty_query_is_refused(harness: Any, query: str, items: list[Item]) 
         ({"facets": {"is new": 2}}, ValueError, r"facets\['is new'\] is 2"),
         ({"facets": {"is new": True}}, TypeError, r"facets\['is new'\] is True"),
         ({"facets": {"is new": None}}, TypeError, r"facets\['is new'\] is None"),
+        ({"retrieval_weight": -1}, ValueError, "retrieval_weight is -1"),
+        ({"retrieval_weight": True}, TypeError, "retrieval_weight is True"),
+        ({"extract": "words"}, ValueError, "extract"),
+        ({"extract_tokens": 0}, ValueError, "extract_tokens is 0"),
+        ({"extract_tokens": None}, TypeError, "extract_tokens is None"),
         ({"model": 3}, (TypeError, ValueError), "model"),
     ],
 )
@@ -273,10 +278,12 @@ def changed_options(top: str) -> list[dict[str, Any]]:
         {"score_threshold": 0.001},
         {top: 1},
         {"dtype": "bfloat16"},
+        {"retrieval_weight": 100.0},
+        {"extract": "sentences", "extract_tokens": 12},
     ]
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(9))
 def test_an_option_that_was_changed_counts_at_the_next_call(harness: Any, number: int) -> None:
     options = changed_options(harness.top)[number]
     items = [*ITEMS[:2], Item(LONG, "long")]

@@ -60,7 +60,7 @@ def test_saved_and_loaded_every_option_is_the_same(bundled: GLiClassReranker) ->
     options: dict[str, Any] = {
         "model": "some/name", "token": Secret.from_env_var("MY_TOKEN"), "top_k": 4, "score_threshold": 0.0,
         "max_length": 77, "long_passages": "windows", "long_queries": "truncate",
-        "token_budget": 4096, "revision": "main", "fusion": "rrf", "together": True,
+        "token_budget": 4096, "retrieval_weight": 0.5, "extract": "sentences", "extract_tokens": 99, "revision": "main", "fusion": "rrf", "together": True,
         "facets": {"is new": 0.5}, "meta_fields_to_embed": ["title"], "embedding_separator": " - ",
         "query_prefix": "a", "query_suffix": "b", "document_prefix": "c", "document_suffix": "d",
         "scale_score": False, **FP32,

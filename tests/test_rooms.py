@@ -32,8 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reranker": {"errors", "validation", "options", "probabilities", "fusion", "engine"},
     "classifier": {"errors", "validation", "options", "probabilities", "engine", "prompt"},
     "context": {"validation", "reranker"},
-    "adapter": {"validation", "options", "optional", "fusion", "reranker"},
-    "__init__": {"errors", "reranker", "classifier", "context"},
+    "compression": {"validation", "fusion", "reranker", "context"},
+    "adapter": {"validation", "options", "optional", "fusion", "reranker", "compression"},
+    "__init__": {"errors", "reranker", "classifier", "context", "compression"},
     # Each of these stands on all of the above but the adapters' helpers, and on few of its neighbours.
     "evaluation": set(),
     "training": {"evaluation"},

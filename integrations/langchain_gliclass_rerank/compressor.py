@@ -13,7 +13,17 @@ from pydantic import ConfigDict, PrivateAttr, ValidationInfo, field_validator, m
 from typing_extensions import override
 
 from gliclass_rerank import GLiClassReranker
-from gliclass_rerank.adapter import Facets, LazyReranker, add_relevance, check_items, check_option, read_options
+from gliclass_rerank.adapter import (
+    Extract,
+    Facets,
+    LazyReranker,
+    add_relevance,
+    add_spans,
+    check_items,
+    check_option,
+    read_options,
+)
+from gliclass_rerank.compression.compress import CompressedPassage
 from gliclass_rerank.fusion import Fusion
 from gliclass_rerank.options import LongPassages, LongQueries
 from gliclass_rerank.validation import Dtype
@@ -25,7 +35,8 @@ class GLiClassRerank(BaseDocumentCompressor):
     Each document comes back as a copy, best first, with its score in ``metadata["relevance_score"]``.
     Further keys are present only if there is something to say: "relevance_facets" maps each facet to
     its score; "relevance_span" is the best window's first and last character in a document that was
-    read in windows; "relevance_truncated" is True if the model read only a part of the document or query.
+    read in windows; "relevance_truncated" is True if the model read only a part of the document or query;
+    "relevance_spans" holds the places of extracted sentences in the whole document.
 
     The model is loaded at first use, and compressors of the same checkpoint share its weights. You can change
     an option at any time (by assignment or ``model_copy``): the next call uses it.
@@ -47,6 +58,11 @@ class GLiClassRerank(BaseDocumentCompressor):
         together: Whether several queries share a forward pass, which is faster and shifts scores.
         facets: Other statements to score ("is about prices"); or a dict from each to the score that a
             document needs to stay.
+        retrieval_weight: How much the order of the retriever counts: documents are sorted by
+            logit - retrieval_weight * ln(position). 0 ignores it; scores stay as they are.
+        extract: "sentences" shortens the documents that are returned to the sentences that answer best, with "…" for
+            each gap; None leaves them whole.
+        extract_tokens: Tokens that the shortened documents may have together, estimated at four characters each.
 
     Raises:
         TypeError: An option is of the wrong type.
@@ -74,6 +90,9 @@ class GLiClassRerank(BaseDocumentCompressor):
     fusion: Fusion = "max"
     together: bool = False
     facets: Facets | None = None
+    retrieval_weight: float = 0.0
+    extract: Extract | None = None
+    extract_tokens: int = 1000
     _reranker: LazyReranker = PrivateAttr(default_factory=LazyReranker)
 
     @field_validator("*", mode="before")
@@ -107,22 +126,35 @@ class GLiClassRerank(BaseDocumentCompressor):
         """
         documents = check_items("documents", documents, Document)
         reranker = self._reranker.update(read_options(self))
+        texts = [document.page_content for document in documents]
         hits = reranker.rank(
             query,
-            [document.page_content for document in documents],
+            texts,
             top_k=self.top_n,
             threshold=self.score_threshold,
             fusion=self.fusion,
             together=self.together,
             facets=self.facets,
+            retrieval_weight=self.retrieval_weight,
         )
         self._reranker = reranker
-        best = []
+        best = {}
         for hit in hits:
             document = documents[hit.index]
             metadata = add_relevance(document.metadata, hit, slice(0, len(hit.text)))
-            best.append(document.model_copy(update={"metadata": {**metadata, "relevance_score": hit.score}}))
-        return best
+            best[hit.index] = document.model_copy(update={"metadata": {**metadata, "relevance_score": hit.score}})
+        if self.extract is None:
+            return list(best.values())
+        shortened = reranker.compress(
+            query,
+            hits,
+            texts,
+            self.extract_tokens,
+            fusion=self.fusion,
+            together=self.together,
+            retrieval_weight=self.retrieval_weight,
+        )
+        return [_shorten(best[compressed.index], compressed) for compressed in shortened]
 
     def as_runnable(self) -> Runnable[dict[str, Any], list[Document]]:
         """A step for an LCEL chain: ``{"query": str or list, "documents": [...]}`` in, the best documents out.
@@ -138,3 +170,8 @@ class GLiClassRerank(BaseDocumentCompressor):
             return self.compress_documents(step["documents"], step["query"])
 
         return RunnableLambda(run, name="GLiClassRerank")
+
+
+def _shorten(document: Document, compressed: CompressedPassage) -> Document:
+    metadata = add_spans(document.metadata, compressed)
+    return document.model_copy(update={"page_content": compressed.text, "metadata": metadata})

@@ -23,14 +23,17 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, Query
 
 from gliclass_rerank import GLiClassReranker, RankedPassage
 from gliclass_rerank.adapter import (
+    Extract,
     Facets,
     LazyReranker,
     add_relevance,
+    add_spans,
     check_items,
     check_option,
     read_options,
     remove_relevance,
 )
+from gliclass_rerank.compression.compress import CompressedPassage
 from gliclass_rerank.fusion import Fusion
 from gliclass_rerank.options import LongPassages, LongQueries
 from gliclass_rerank.validation import Dtype, check_queries
@@ -46,7 +49,8 @@ class GLiClassRerank(BaseNodePostprocessor):
     Nodes come back best first, with their relevance as score. A node comes back as a copy if there is more to
     say, in metadata that embedding and language models do not see: "relevance_facets" maps each facet to its
     score; "relevance_span" is the best window's first and last character in a text that was read in windows;
-    "relevance_truncated" is True if the model read only a part of the text or query.
+    "relevance_truncated" is True if the model read only a part of the text or query; "relevance_spans" holds the
+    places of extracted sentences in the whole text.
 
     The model is loaded at first use, and postprocessors of the same checkpoint share its weights. You can
     change an option at any time (by assignment or ``model_copy``): the next call uses it.
@@ -73,6 +77,11 @@ class GLiClassRerank(BaseNodePostprocessor):
         callback_manager: LlamaIndex's callbacks.
         long_queries: "error" refuses a query that leaves no room for a node; "truncate" cuts it.
         token_budget: Tokens computed together; None for what suits the device.
+        retrieval_weight: How much the order of the retriever counts: nodes are sorted by
+            logit - retrieval_weight * ln(position). 0 ignores it; scores stay as they are.
+        extract: "sentences" shortens the nodes that are returned to the sentences that answer best, with "…" for
+            each gap; None leaves them whole.
+        extract_tokens: Tokens that the shortened nodes may have together, estimated at four characters each.
 
     Raises:
         TypeError: An option is of the wrong type.
@@ -105,6 +114,9 @@ class GLiClassRerank(BaseNodePostprocessor):
     fusion: Fusion = Field(default="max", description="How several queries' scores become one.")
     together: bool = Field(default=False, description="Whether several queries share a forward pass.")
     facets: Facets | None = Field(default=None, description="Statements to score, or a dict to the scores needed.")
+    retrieval_weight: float = Field(default=0.0, description="How much the retriever's order counts.")
+    extract: Extract | None = Field(default=None, description="Whether to return the best sentences alone.")
+    extract_tokens: int = Field(default=1000, description="Tokens of all extracted sentences together.")
     _reranker: LazyReranker = PrivateAttr()
 
     def __init__(
@@ -126,6 +138,9 @@ class GLiClassRerank(BaseNodePostprocessor):
         callback_manager: CallbackManager | None = None,
         long_queries: LongQueries = "error",
         token_budget: int | None = None,
+        retrieval_weight: float = 0.0,
+        extract: Extract | None = None,
+        extract_tokens: int = 1000,
     ) -> None:
         reranker = LazyReranker(
             model,
@@ -147,6 +162,9 @@ class GLiClassRerank(BaseNodePostprocessor):
             "fusion": fusion,
             "together": together,
             "facets": facets,
+            "retrieval_weight": retrieval_weight,
+            "extract": extract,
+            "extract_tokens": extract_tokens,
             "callback_manager": callback_manager or CallbackManager(),
         }
         super().__init__(**options)
@@ -203,12 +221,39 @@ class GLiClassRerank(BaseNodePostprocessor):
                 fusion=self.fusion,
                 together=self.together,
                 facets=self.facets,
+                retrieval_weight=self.retrieval_weight,
             )
-            best += [NodeWithScore(node=self._annotate(nodes[hit.index], hit), score=hit.score) for hit in hits]
+            if self.extract is None:
+                best += [NodeWithScore(node=self._annotate(nodes[hit.index], hit), score=hit.score) for hit in hits]
+            else:
+                best += self._extract(reranker, queries, nodes, hits)
         finally:
             dispatcher.event(ReRankEndEvent(nodes=best))
         self._reranker = reranker
         return best
+
+    def _extract(
+        self, reranker: LazyReranker, queries: list[str], nodes: list[NodeWithScore], hits: list[RankedPassage]
+    ) -> list[NodeWithScore]:
+        """Copies of the hits' nodes, with their best sentences alone as text."""
+        shortened = reranker.compress(
+            queries,
+            hits,
+            [retrieved.node.get_content(metadata_mode=MetadataMode.NONE) for retrieved in nodes],
+            self.extract_tokens,
+            fusion=self.fusion,
+            together=self.together,
+            retrieval_weight=self.retrieval_weight,
+        )
+        hits_by_index = {hit.index: hit for hit in hits}
+        copies = []
+        for compressed in shortened:
+            node = self._annotate(nodes[compressed.index], hits_by_index[compressed.index], compressed)
+            if node is nodes[compressed.index].node:
+                node = node.model_copy()
+            node.set_content(compressed.text)
+            copies.append(NodeWithScore(node=node, score=compressed.score))
+        return copies
 
     def _read_text(self, node: BaseNode) -> str:
         """The text of a node for the model, without what an earlier reranking wrote into its metadata."""
@@ -217,7 +262,9 @@ class GLiClassRerank(BaseNodePostprocessor):
             node = node.model_copy(update={"metadata": metadata})
         return node.get_content(metadata_mode=self.metadata_mode)
 
-    def _annotate(self, retrieved: NodeWithScore, hit: RankedPassage) -> BaseNode:
+    def _annotate(
+        self, retrieved: NodeWithScore, hit: RankedPassage, compressed: CompressedPassage | None = None
+    ) -> BaseNode:
         """The node; or a copy with new metadata, which no model sees, if there is something to say of it."""
         node = retrieved.node
         content = node.get_content(metadata_mode=MetadataMode.NONE)
@@ -226,6 +273,8 @@ class GLiClassRerank(BaseNodePostprocessor):
         start = stripped_at - (len(content) - len(content.lstrip()))
         own_text = slice(start, start + len(content)) if stripped_at >= 0 else None
         metadata = add_relevance(node.metadata, hit, own_text)
+        if compressed is not None:
+            metadata = add_spans(metadata, compressed)
         if self.keep_retrieval_score:
             metadata[_RETRIEVAL_SCORE] = retrieved.score
         if metadata == node.metadata:

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from haystack import Document
 
+from gliclass_rerank.adapter import add_spans
+from gliclass_rerank.compression.compress import CompressedPassage
 from gliclass_rerank.validation import check_count, check_text, check_threshold
 
 
@@ -21,6 +24,11 @@ def join_content(document: Document, meta_fields: Sequence[str], separator: str)
     values = (document.meta.get(field) for field in meta_fields)
     content = "" if document.content is None else check_text(f"content of document {document.id!r}", document.content)
     return separator.join([*(str(value) for value in values if value is not None), content])
+
+
+def shorten(document: Document, compressed: CompressedPassage) -> Document:
+    """A copy of a ranked document with its best sentences alone as content, and their places in its meta."""
+    return replace(document, content=compressed.text, meta=add_spans(document.meta, compressed))
 
 
 def drop_duplicates(documents: list[Document]) -> list[Document]:

@@ -12,20 +12,24 @@ from haystack_integrations.components.rankers.gliclass_rerank.haystack_conventio
     check_limits,
     drop_duplicates,
     join_content,
+    shorten,
 )
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.adapter import (
+    Extract,
     Facets,
     LazyReranker,
     add_relevance,
+    check_extract,
+    check_extract_tokens,
     check_items,
     normalize_facets,
     read_options,
 )
 from gliclass_rerank.fusion import Fusion
 from gliclass_rerank.options import LongPassages, LongQueries
-from gliclass_rerank.validation import Dtype, check_choice, check_some_queries, check_texts
+from gliclass_rerank.validation import Dtype, check_choice, check_retrieval_weight, check_some_queries, check_texts
 
 
 @component
@@ -35,7 +39,8 @@ class GLiClassRanker:
     Documents come back as copies. Further keys of ``meta`` are present only if there is something to
     say: "relevance_facets" maps each facet to its score; "relevance_span" is the best window's first and
     last character in a content that was read in windows; "relevance_truncated" is True if the model read
-    only a part of the text or query. If documents share an id, the one with the highest score is ranked.
+    only a part of the text or query; "relevance_spans" holds the places of extracted sentences in the whole
+    content. If documents share an id, the one with the highest score is ranked.
 
     The model is loaded by ``warm_up`` or at first use, and rankers of the same checkpoint share its
     weights. You can change an attribute at any time: the next run uses it.
@@ -59,6 +64,11 @@ class GLiClassRanker:
         together: Whether several queries share a forward pass, which is faster and shifts scores.
         facets: Other statements to score ("is about prices"); or a dict from each to the score that a
             document needs to stay.
+        retrieval_weight: How much the order of the retriever counts: documents are sorted by
+            logit - retrieval_weight * ln(position). 0 ignores it; scores stay as they are.
+        extract: "sentences" shortens the documents that are returned to the sentences that answer best, with "…" for
+            each gap; None leaves them whole.
+        extract_tokens: Tokens that the shortened documents may have together, estimated at four characters each.
         meta_fields_to_embed: Metadata that the model reads before the content. If it reads windows, the
             first has the metadata and prefix, the last the suffix.
         embedding_separator: Text between those metadata and the content.
@@ -96,6 +106,9 @@ class GLiClassRanker:
         fusion: Fusion = "max",
         together: bool = False,
         facets: Facets | None = None,
+        retrieval_weight: float = 0.0,
+        extract: Extract | None = None,
+        extract_tokens: int = 1000,
         meta_fields_to_embed: list[str] | None = None,
         embedding_separator: str = "\n",
         query_prefix: str = "",
@@ -106,6 +119,9 @@ class GLiClassRanker:
     ) -> None:
         check_limits(top_k, score_threshold)
         check_choice("fusion", fusion, get_args(Fusion))
+        check_retrieval_weight(retrieval_weight)
+        check_extract(extract)
+        check_extract_tokens(extract_tokens)
         for name, value, expected in (("device", device, ComponentDevice), ("token", token, Secret)):
             if value is not None and not isinstance(value, expected):
                 raise TypeError(f"{name} is of type {type(value).__name__}; expected a {expected.__name__}, or None.")
@@ -132,6 +148,8 @@ class GLiClassRanker:
         self.token_budget = options.token_budget
         self.revision = options.revision
         self.fusion, self.together, self.facets = fusion, together, normalize_facets(facets)
+        self.retrieval_weight = retrieval_weight
+        self.extract, self.extract_tokens = extract, extract_tokens
         self.meta_fields_to_embed = check_texts("meta_fields_to_embed", meta_fields_to_embed or [])
         self.embedding_separator = embedding_separator
         self.query_prefix, self.query_suffix = query_prefix, query_suffix
@@ -164,6 +182,8 @@ class GLiClassRanker:
         top_k: int | None = None,
         score_threshold: float | None = None,
         scale_score: bool | None = None,
+        extract: Extract | None = None,
+        extract_tokens: int | None = None,
     ) -> dict[str, list[Document]]:
         """Rerank documents.
 
@@ -173,6 +193,8 @@ class GLiClassRanker:
             top_k: Replaces the ranker's own ``top_k`` in this run; None for no change.
             score_threshold: Replaces the ranker's own ``score_threshold`` likewise.
             scale_score: Replaces the ranker's own ``scale_score`` likewise.
+            extract: Replaces the ranker's own ``extract`` likewise.
+            extract_tokens: Replaces the ranker's own ``extract_tokens`` likewise.
 
         Returns:
             ``documents``: copies of the best ones, best first; equal scores keep the input order.
@@ -185,27 +207,43 @@ class GLiClassRanker:
         top_k = self.top_k if top_k is None else top_k
         score_threshold = self.score_threshold if score_threshold is None else score_threshold
         scale_score = self.scale_score if scale_score is None else scale_score
+        extract = self.extract if extract is None else extract
+        extract_tokens = self.extract_tokens if extract_tokens is None else extract_tokens
         check_limits(top_k, score_threshold)
-        queries = check_some_queries("query", query)
+        check_extract(extract)
+        check_extract_tokens(extract_tokens)
+        queries = [f"{self.query_prefix}{text}{self.query_suffix}" for text in check_some_queries("query", query)]
         documents = drop_duplicates(check_items("documents", documents, Document))
         reranker = self._load() if documents else self._reranker
         contents = [join_content(d, self.meta_fields_to_embed, self.embedding_separator) for d in documents]
         hits = reranker.rank(
-            [f"{self.query_prefix}{query}{self.query_suffix}" for query in queries],
+            queries,
             [f"{self.document_prefix}{content}{self.document_suffix}" for content in contents],
             top_k=top_k,
             threshold=score_threshold,
             fusion=self.fusion,
             together=self.together,
             facets=self.facets,
+            retrieval_weight=self.retrieval_weight,
         )
-        best = []
+        best = {}
         for hit in hits:
             document = documents[hit.index]
             end = len(hit.text) - len(self.document_suffix)
             meta = add_relevance(document.meta, hit, slice(end - len(document.content or ""), end))
-            best.append(replace(document, score=hit.score if scale_score else hit.logit, meta=meta))
-        return {"documents": best}
+            best[hit.index] = replace(document, score=hit.score if scale_score else hit.logit, meta=meta)
+        if extract is None:
+            return {"documents": list(best.values())}
+        shortened = reranker.compress(
+            queries,
+            hits,
+            [document.content or "" for document in documents],
+            extract_tokens,
+            fusion=self.fusion,
+            together=self.together,
+            retrieval_weight=self.retrieval_weight,
+        )
+        return {"documents": [shorten(best[compressed.index], compressed) for compressed in shortened]}
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -215,9 +253,12 @@ class GLiClassRanker:
         top_k: int | None = None,
         score_threshold: float | None = None,
         scale_score: bool | None = None,
+        extract: Extract | None = None,
+        extract_tokens: int | None = None,
     ) -> dict[str, list[Document]]:
         """``run`` in a worker thread, so that the event loop goes on."""
-        return await asyncio.to_thread(self.run, query, documents, top_k, score_threshold, scale_score)
+        options = (top_k, score_threshold, scale_score, extract, extract_tokens)
+        return await asyncio.to_thread(self.run, query, documents, *options)
 
     def _load(self) -> LazyReranker:
         """The reranker with the ranker's current options, loaded."""

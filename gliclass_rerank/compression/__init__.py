@@ -1,0 +1,1 @@
+"""Compress passages to the sentences that answer a query."""
