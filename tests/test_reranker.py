@@ -49,6 +49,23 @@ def test_equal_scores_keep_the_input_order(bundled: GLiClassReranker) -> None:
     assert twice == [0, 3]
 
 
+def test_the_retriever_s_order_counts_if_asked_and_scores_stay(bundled: GLiClassReranker) -> None:
+    query, plain = "sugar from leaves", bundled.rank("sugar from leaves", PASSAGES)
+    assert bundled.rank(query, PASSAGES, retrieval_weight=0) == plain
+    weighed = bundled.rank(query, PASSAGES, retrieval_weight=1000)
+    assert [hit.index for hit in weighed] == list(range(len(PASSAGES))) and set(weighed) == set(plain)
+    assert bundled.rank(query, PASSAGES, retrieval_weight=1000, top_k=2) == weighed[:2]
+    assert asyncio.run(bundled.arank(query, PASSAGES, retrieval_weight=1000)) == weighed
+
+
+@pytest.mark.parametrize(
+    ("weight", "error"), [(-1, ValueError), (math.nan, ValueError), (math.inf, ValueError), ("1", TypeError)]
+)
+def test_a_wrong_retrieval_weight_is_refused(weight: Any, error: type[Exception], bundled: GLiClassReranker) -> None:
+    with pytest.raises(error, match="retrieval_weight is"):
+        bundled.rank("sugar", [], retrieval_weight=weight)
+
+
 def test_score_gives_the_scores_of_rank_in_input_order(bundled: GLiClassReranker) -> None:
     scores = bundled.score(QUERY, PASSAGES)
     assert {hit.index: hit.score for hit in bundled.rank(QUERY, PASSAGES)} == dict(enumerate(scores))

@@ -84,6 +84,16 @@ def test_equal_sums_of_ranks_keep_the_input_order() -> None:
     assert first == second
 
 
+@given(logit_rows, st.floats(0, 10))
+def test_the_input_order_counts_by_its_weight(rows: list[list[float]], weight: float) -> None:
+    for fusion in ("max", "mean"):
+        logits, order = fuse(rows, fusion, weight)
+        assert logits == fuse(rows, fusion)[0]
+        values = [logit - weight * math.log(i + 1) for i, logit in enumerate(logits)]
+        assert order == sorted(range(len(values)), key=lambda i: (-values[i], i))
+    assert fuse(rows, "rrf", 1e6)[1] == list(range(len(rows[0])))
+
+
 def test_several_queries_are_scored_apart_and_fused(bundled: GLiClassReranker) -> None:
     by_query = [{hit.index: hit.logit for hit in bundled.rank(query, PASSAGES)} for query in QUERIES]
     matrix = [[logits[i] for i in range(len(PASSAGES))] for logits in by_query]

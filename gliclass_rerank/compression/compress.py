@@ -18,8 +18,10 @@ from gliclass_rerank.fusion import Fusion
 from gliclass_rerank.reranker import GLiClassReranker, RankedPassage
 from gliclass_rerank.validation import check_count, check_some_queries, check_text, check_texts, check_threshold
 
-# The sentences of so many times the budget are scored: the best passages hold the answer, and the rest costs time.
+# Sentences are scored in the best passages that would fill the budget so many times, and in five at least: they hold
+# the answer, and the rest costs time.
 _DEPTH = 4
+_MIN_PASSAGES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +220,11 @@ def highlight(
 def _first_hits(
     hits: Iterable[RankedPassage], texts: Sequence[str], max_tokens: int, count_tokens: CountTokens
 ) -> list[RankedPassage]:
-    """The first hits, up to the one that reaches a number of tokens."""
+    """The first hits, up to the one that reaches a number of tokens, but not fewer than ``_MIN_PASSAGES``."""
     first: list[RankedPassage] = []
     tokens = 0
     for hit in hits:
-        if tokens >= max_tokens:
+        if tokens >= max_tokens and len(first) >= _MIN_PASSAGES:
             break
         first.append(hit)
         tokens += count_tokens(texts[hit.index])
