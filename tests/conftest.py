@@ -63,6 +63,14 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
 
 
 @pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bare BERT with random weights, and without the pooler that nothing reads."""
+    from tests.random_checkpoints import write_encoder
+
+    return write_encoder(tmp_path_factory.mktemp("encoder"), add_pooling_layer=False)
+
+
+@pytest.fixture(scope="session")
 def colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A collection that a tiny model can learn."""
     from tests.colors import write_colors

@@ -16,7 +16,15 @@ from typing import Any
 import torch
 from gliclass import GLiClassModel, GLiClassModelConfig, ZeroShotClassificationPipeline
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, DebertaV2Config, ModernBertConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    DebertaV2Config,
+    ModernBertConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.models.auto import CONFIG_MAPPING
 
 CONTROL_TOKENS = ["<<LABEL>>", "<<SEP>>", "<<EXAMPLE>>"]
@@ -186,6 +194,17 @@ def write_checkpoint(
     )
     GLiClassModel(config).save_pretrained(folder)
     words.save_pretrained(folder)
+    return folder
+
+
+def write_encoder(folder: Path, architecture: type[PreTrainedModel] = BertModel, **options: Any) -> Path:
+    """Write a BERT with random weights, bare or in another of transformers' architectures, and its tokenizer."""
+    tokenizer = _wordpiece()
+    shape = {"hidden_size": HIDDEN, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": HIDDEN}
+    config = BertConfig(vocab_size=len(tokenizer) - len(CONTROL_TOKENS), num_labels=1, **shape)
+    torch.manual_seed(0)
+    architecture(config, **options).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,8 @@ from rich.progress import Progress
 from rich.text import Text
 
 from gliclass_rerank.cli.classify_sets import classify_sets, load_classifiers
-from gliclass_rerank.cli.terminal import errors, errors_in_one_line, printable, warnings_as_notes
+from gliclass_rerank.cli.model_names import name_models
+from gliclass_rerank.cli.terminal import errors, errors_in_one_line, warnings_as_notes
 from gliclass_rerank.data.beir import read_json
 from gliclass_rerank.evaluation import Collection, Evaluation, read_collection
 from gliclass_rerank.evaluation import evaluate as evaluate_one
@@ -70,14 +70,14 @@ def evaluate(
         labelled = [folder for folder in collections if (folder / LABELS).is_file()]
         _check_before_work(json_file, plot_file, labelled, collections, nli, wording)
         check_dtype(dtype)
-        named = _name_all(model or [None])
+        named = name_models(model or [None])
         with errors.status("reading", spinner="dots"):
             read = [read_collection(f, split, queries=queries, seed=seed) for f in collections if f not in labelled]
             words = None if wording is None else check_texts("--labels", read_json(wording))
             sets = [read_labelled_texts(f, split, wording=words, texts=queries, seed=seed) for f in labelled]
             options: dict[str, Any] = {"dtype": dtype, "device": device}
             rerankers = {name: GLiClassReranker.from_pretrained(m, **options) for name, m in named.items()}
-            classifiers = load_classifiers(named, _name_all(nli or []), options) if sets else {}
+            classifiers = load_classifiers(named, name_models(nli or []), options) if sets else {}
         results, cut = _run(read, rerankers)
         with warnings_as_notes():
             classified = classify_sets(sets, classifiers)
@@ -129,25 +129,6 @@ def _check_before_work(
             raise ValueError(f"{option} is {str(path)!r}, expected a file in a folder that exists.")
     if plot_file is not None and plot_file.suffix.lower() != ".png":
         raise ValueError(f"--plot is {str(plot_file)!r}, expected a name that ends in .png.")
-
-
-def _name_all(models: Iterable[str | None]) -> dict[str, str | None]:
-    """The models by the names they go by here: a folder's last part, numbered where two are alike."""
-    named: dict[str, str | None] = {}
-    for model in models:
-        name = plain = _name(model)
-        numbers = count(2)
-        while name in named:
-            name = f"{plain} ({next(numbers)})"
-        named[name] = model
-    return named
-
-
-def _name(model: str | None) -> str:
-    if model is None:
-        return "bundled"
-    folder = Path(model).expanduser()
-    return printable(folder.resolve().name if folder.is_dir() else model, "utf-8")
 
 
 def _run(

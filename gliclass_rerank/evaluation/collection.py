@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gliclass_rerank.data.beir import read_passages, read_qrels, read_queries, read_run
@@ -13,6 +13,7 @@ from gliclass_rerank.data.bm25 import KeywordIndex
 from gliclass_rerank.validation import check_count
 
 _BM25_DEPTH = 50
+_BM25 = f"BM25, first {_BM25_DEPTH}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,24 @@ def read_collection(
     elif _are_lists(qrels):
         first_stage, candidates = "judged passages, shuffled", _shuffle(qrels, chosen, seed)
     else:
-        first_stage, candidates = f"BM25, first {_BM25_DEPTH}", _search(chosen, passages)
+        first_stage, candidates = _BM25, _search(chosen, passages)
     return Collection(
         folder.resolve().name, first_stage, chosen, passages, candidates, {query: qrels[query] for query in chosen}
     )
+
+
+def search_candidates(collection: Collection) -> Collection:
+    """Replace the candidates by BM25's first 50 of all passages.
+
+    Args:
+        collection: The collection; its queries and judgements stay.
+
+    Example:
+        >>> tea = Collection("tea", "", {"q": "tea?"}, {"a": "Rain.", "b": "Tea"}, {"q": ["a"]}, {"q": {"b": 1}})
+        >>> search_candidates(tea).candidates
+        {'q': ['b']}
+    """
+    return replace(collection, first_stage=_BM25, candidates=_search(collection.queries, collection.passages))
 
 
 def _are_lists(qrels: Mapping[str, Mapping[str, int]]) -> bool:

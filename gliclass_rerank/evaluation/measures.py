@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 MEASURES = ("nDCG@10", "MRR@10", "MAP", "R@10")
+MAIN_MEASURE = "nDCG@10"  # of tables, plots and gains; records have all measures
 
 
 def measure(qrels: Mapping[str, Mapping[str, int]], ranking: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:

@@ -7,7 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gliclass_rerank.evaluation.report import SHOWN, Results
+from gliclass_rerank.evaluation.measures import MAIN_MEASURE
+from gliclass_rerank.evaluation.report import Results
 from gliclass_rerank.evaluation.significance import Estimate
 from gliclass_rerank.optional import require
 
@@ -47,8 +48,8 @@ def _draw(results: Results) -> Figure:
     from matplotlib.figure import Figure
 
     first = next(iter(results.values()))
-    heights = [("first stage", [evaluation.first_stage[SHOWN] for evaluation in first])]
-    heights += [(model, [e.reranked[SHOWN] for e in evaluations]) for model, evaluations in results.items()]
+    heights = [("first stage", [evaluation.first_stage[MAIN_MEASURE] for evaluation in first])]
+    heights += [(model, [e.reranked[MAIN_MEASURE] for e in evaluations]) for model, evaluations in results.items()]
     width = _GROUP_WIDTH / len(heights)
     # Wide enough for every bar, and for the names below them.
     figure = Figure(figsize=(max(6.0, 1.5 + len(first) * max(1.2, 0.35 * len(heights))), 4.5), layout="constrained")
@@ -66,7 +67,7 @@ def _draw(results: Results) -> Figure:
             color="0.7" if number == 0 else f"C{number - 1}",
         )
     axes.set_xticks(range(len(first)), [e.collection for e in first], rotation=20, ha="right", parse_math=False)
-    axes.set(ylim=(0, 1), ylabel=SHOWN, title=f"{SHOWN}, with 95% confidence intervals")
+    axes.set(ylim=(0, 1), ylabel=MAIN_MEASURE, title=f"{MAIN_MEASURE}, with 95% confidence intervals")
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     for text in figure.legend(loc="outside lower center", ncols=min(3, len(heights))).get_texts():

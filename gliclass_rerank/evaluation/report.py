@@ -14,11 +14,10 @@ from rich.text import Text
 
 from gliclass_rerank.evaluation.classification import Classified
 from gliclass_rerank.evaluation.evaluator import Evaluation
-from gliclass_rerank.evaluation.measures import MEASURES
+from gliclass_rerank.evaluation.measures import MAIN_MEASURE, MEASURES
 from gliclass_rerank.evaluation.significance import Estimate
 
 Results = Mapping[str, Sequence[Evaluation]]
-SHOWN = "nDCG@10"  # in the table and the plot; the record has all measures
 _LEVEL = 0.05
 _DIGITS = 4
 
@@ -39,14 +38,14 @@ def as_table(results: Results) -> Table:
     caption = f"[95% confidence interval], * where p < {_LEVEL} against the first stage"
     # Text, not str: names and brackets are never read as markup.
     columns: list[Column | str] = ["collection", "queries", "first stage", *(Column(Text(name)) for name in results)]
-    table = Table(*columns, title=SHOWN, caption=Text(caption))
+    table = Table(*columns, title=MAIN_MEASURE, caption=Text(caption))
     for evaluations in zip(*results.values(), strict=True):
         first = evaluations[0]
-        estimates = [first.first_stage[SHOWN], *(evaluation.reranked[SHOWN] for evaluation in evaluations)]
+        estimates = [first.first_stage[MAIN_MEASURE], *(result.reranked[MAIN_MEASURE] for result in evaluations)]
         table.add_row(Text(first.collection), str(len(first.queries)), *(Text(_cell(e)) for e in estimates))
     table.add_section()
     means = [_first_stage(results), *([e.reranked for e in evaluations] for evaluations in results.values())]
-    table.add_row("mean", "", *(f"{mean_over_collections(estimates)[SHOWN]:.3f}" for estimates in means))
+    table.add_row("mean", "", *(f"{mean_over_collections(estimates)[MAIN_MEASURE]:.3f}" for estimates in means))
     return table
 
 
