@@ -27,16 +27,17 @@ def tabulate(record: dict[str, Any]) -> ResultTable:
 
 
 def _quality(record: dict[str, Any]) -> ResultTable:
-    """nDCG@10 of the first stage and of the first model, with its interval."""
+    """nDCG@10 of the first stage and of the first model, with its interval and its gain."""
     [model, *_] = record["mean"]["models"]
     rows = []
     for row in record["collections"]:
         first, reranked = row["first stage"]["nDCG@10"]["mean"], row["models"][model]["nDCG@10"]
         interval = f"{reranked['low']:.3f} to {reranked['high']:.3f}"
-        rows.append([row["collection"], row["queries"], f"{first:.3f}", f"{reranked['mean']:.3f}", interval])
+        gain = f"{reranked['mean'] - first:+.3f}"
+        rows.append([row["collection"], row["queries"], f"{first:.3f}", f"{reranked['mean']:.3f}", interval, gain])
     first, mean = record["mean"]["first stage"]["nDCG@10"], record["mean"]["models"][model]["nDCG@10"]
-    rows.append(["**mean**", "", f"{first:.3f}", f"{mean:.3f}", ""])
-    return make_table(["collection", "queries", "BM25", "reranked", "95 % interval"], rows)
+    rows.append(["**mean**", "", f"{first:.3f}", f"{mean:.3f}", "", f"{mean - first:+.3f}"])
+    return make_table(["collection", "queries", "BM25", "reranked", "95 % interval", "gain"], rows)
 
 
 def _classification(record: dict[str, Any]) -> ResultTable:

@@ -1,4 +1,4 @@
-"""Compare rerankers on the development suite: nDCG@10 of BM25, of encoders' cosines and of models, set by set.
+r"""Compare rerankers on the development suite: nDCG@10 of BM25, of encoders' cosines and of models, set by set.
 
     python -m benchmarks.development_suite data/eval/{squad_dev,wikiqa,covidqa_chunks,chunkeval,vaswani,cisi} \
         data/eval/{hotpot100,liveqa_med,cacm} data/train/{stackexchange_small,tech_docs,boolq_articles,tosdr} \
@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from benchmarks.results_file import ResultTable, make_table, print_table, write_result
 from benchmarks.together import score_among
@@ -63,10 +62,10 @@ def rank_by_cosine(folder: str, collection: Collection) -> Score:
     return score
 
 
-def rank_alone(reranker: GLiClassReranker, collection: Collection) -> Score:
-    """A reranker's scores."""
-    del collection  # alone, a score depends on query and passage only
-    return reranker.score
+def rank_pairs(score: Score, collection: Collection) -> Score:
+    """Scores that depend on query and passage only, so they are the same for every collection."""
+    del collection
+    return score
 
 
 def rank_together(reranker: GLiClassReranker, collection: Collection) -> Score:
@@ -93,14 +92,14 @@ def show_progress(score: Score, advance: Callable[[int], None]) -> Score:
     return score_and_advance
 
 
-def load_rankers(cosines: Sequence[str], models: Sequence[str], *, together: bool) -> dict[str, Ranker]:
+def load_rankers(cosines: Sequence[str], models: Sequence[str], *, together: bool = False) -> dict[str, Ranker]:
     """What is measured, by the title of its column."""
     rankers: dict[str, Ranker] = {
         f"{name}, cosine": partial(rank_by_cosine, str(folder)) for name, folder in name_models(cosines).items()
     }
     for name, model in name_models(models).items():
         reranker = GLiClassReranker.from_pretrained(model)
-        rankers[name] = partial(rank_alone, reranker)
+        rankers[name] = partial(rank_pairs, reranker.score)
         if together:
             rankers[f"{name}, {COMPANIONS + 1} together"] = partial(rank_together, reranker)
     return rankers
@@ -132,25 +131,38 @@ def tabulate(results: Mapping[str, Sequence[Evaluation]]) -> ResultTable:
     return make_table(["collection", "queries", "BM25", *results], rows)
 
 
-def main() -> None:
-    """Measure, print a table and write results/development_suite.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def measure_sets(
+    folders: Sequence[Path], rankers: Mapping[str, Ranker], queries: int
+) -> Iterator[dict[str, list[Evaluation]]]:
+    """Evaluations by ranker, of one more collection each time."""
+    results: dict[str, list[Evaluation]] = {name: [] for name in rankers}
+    for folder in folders:
+        for name, evaluation in measure_set(read_set(folder, queries), rankers).items():
+            results[name].append(evaluation)
+        yield results
+
+
+def make_parser(description: str | None, result: str) -> argparse.ArgumentParser:
+    """The arguments of benchmarks that compare rankers set by set."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collections", type=Path, nargs="+")
     parser.add_argument("--model", nargs="+", default=["bundled"], help="hub names and folders; bundled by default")
     parser.add_argument("--cosine", nargs="+", default=[], help="folders of sentence encoders")
-    parser.add_argument("--together", action="store_true", help="score each query beside three others too")
     parser.add_argument("--queries", type=int, default=100, help="queries of each collection, drawn at random")
-    parser.add_argument("--result", default="development_suite", help="name of the file in results/")
+    parser.add_argument("--result", default=result, help="name of the file in results/")
+    return parser
+
+
+def main() -> None:
+    """Measure, print a table and write results/development_suite.json."""
+    parser = make_parser(__doc__, "development_suite")
+    parser.add_argument("--together", action="store_true", help="score each query beside three others too")
     options = parser.parse_args()
     rankers = load_rankers(options.cosine, options.model, together=options.together)
-    results: dict[str, list[Evaluation]] = {name: [] for name in rankers}
-    for folder in options.collections:
-        for name, evaluation in measure_set(read_set(folder, options.queries), rankers).items():
-            results[name].append(evaluation)
+    for results in measure_sets(options.collections, rankers, options.queries):
         # Anew after each collection: a run of hours that ends early leaves its figures.
         table = tabulate(results)
-        settings: dict[str, Any] = {"seed": SEED, "queries": options.queries}
-        write_result(options.result, settings | as_record(results) | {"table": table})
+        write_result(options.result, {"seed": SEED} | as_record(results) | {"table": table})
     print_table(table, MAIN_MEASURE)
 
 

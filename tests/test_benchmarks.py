@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification
 
+from gliclass_rerank.evaluation import evaluate, read_collection
+from tests.random_checkpoints import write_encoder
 from tests.small_collections import RUN, write
 
 Run = Callable[..., dict[str, Any]]
@@ -65,3 +69,48 @@ def test_the_suite_draws_the_same_queries_each_time(run: Run, tmp_path: Path, ch
     arguments = ["development_suite", folder, "--model", checkpoint, "--queries", 2]
     first, second = run(*arguments)["collections"], run(*arguments)["collections"]
     assert first == second and first[0]["queries"] == 2
+
+
+# --- peers -------------------------------------------------------------------------------------
+
+
+def test_a_cross_encoder_is_measured_like_its_own_logits_pair_by_pair(run: Run, tmp_path: Path) -> None:
+    peer = write_encoder(tmp_path / "peer", BertForSequenceClassification)
+    folder = write(tmp_path / "small")
+    record = run("peers", folder, "--peer", peer)
+    tokenizer = AutoTokenizer.from_pretrained(peer)
+    network = AutoModelForSequenceClassification.from_pretrained(peer, dtype="float32").eval()
+
+    def score(query: str, passages: list[str]) -> list[float]:
+        with torch.no_grad():
+            return [network(**tokenizer(query, p, return_tensors="pt")).logits.item() for p in passages]
+
+    [row] = record["collections"]
+    expected = evaluate(read_collection(folder), score).reranked["nDCG@10"].mean
+    assert row["models"]["peer (cross-encoder)"]["nDCG@10"]["mean"] == round(expected, 4)
+    [small, _] = record["baseline"]["models"]["peer (cross-encoder)"]
+    bundled = row["models"]["bundled"]["nDCG@10"]["mean"]
+    assert record["baseline"]["model"] == "bundled" and small["difference"] == pytest.approx(
+        expected - bundled, abs=1e-3
+    )
+
+
+def test_a_bare_encoder_is_refused_as_a_cross_encoder(run: Run, tmp_path: Path, encoder: Path) -> None:
+    with pytest.raises(SystemExit, match="is not a cross-encoder with one label"):
+        run("peers", write(tmp_path / "small"), "--peer", encoder)
+
+
+# --- junk --------------------------------------------------------------------------------------
+
+
+def test_junk_is_counted_where_it_beats_the_best_right_passage_and_where_it_beats_any(run: Run, tmp_path: Path) -> None:
+    qrels = [("q1", "answer", 1), ("q1", "nothing", 1), ("q2", "nothing", 1)]
+    folder = write(tmp_path / "small", qrels=qrels)
+    with (folder / "corpus.jsonl").open("a") as corpus:
+        corpus.write(json.dumps({"_id": "answer", "text": "How do plants make sugar? Plants make sugar from light."}))
+        corpus.write("\n" + json.dumps({"_id": "nothing", "text": "\u200b"}) + "\n")  # without a token: scored 0
+    record = run("junk", folder, "--queries", 2)
+    assert record["counts"]["**any of these**"] == {"the best right passage": 1, "a right passage": 2}
+    assert record["table"]["rows"][0] == ["placeholders", "1 of 2", "2 of 2"]
+    beaten = {(row["query"], row["the best right passage"]) for row in record["beaten"] if row["kind"] == "menus"}
+    assert beaten == {("q1", False), ("q2", True)}

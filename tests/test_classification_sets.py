@@ -166,7 +166,7 @@ def test_eval_says_that_texts_were_cut(folder: Path) -> None:
     ("arguments", "message"),
     [
         (["{folder}", "--labels", "{folder}/test.jsonl"], "test.jsonl is not JSON"),
-        (["{folder}", "--plot", "x.png"], "--plot draws collections in BEIR layout, and there is none"),
+        (["{folder}", "--plot", "x.png"], "--plot needs a collection in BEIR layout, and there is none"),
         (["{folder}", "{folder}", "--labels", "x.json"], "--labels are those of one set of labelled texts, but 2"),
         (["elsewhere", "--nli", "x"], "--nli classifies labelled texts, and no folder has a labels.json"),
     ],

@@ -7,6 +7,8 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,11 @@ from typer.testing import CliRunner
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.cli.app import app
 from gliclass_rerank.engine.checkpoint import BUNDLED
-from gliclass_rerank.evaluation import MEASURES, Estimate, evaluate, read_collection
+from gliclass_rerank.evaluation import MEASURES, Collection, Estimate, evaluate, read_collection
+from gliclass_rerank.evaluation.comparison import compare
+from gliclass_rerank.evaluation.gains import measure_gains
 from gliclass_rerank.evaluation.report import as_record, as_table
+from gliclass_rerank.evaluation.strata import stratify
 from tests.small_collections import QUERIES, RUN, keep, made_of, reverse, write
 
 runner = CliRunner()
@@ -167,7 +172,7 @@ def test_the_table_marks_what_is_significant_and_never_reads_names_as_markup() -
     console = Console(file=io.StringIO(), width=120)
     console.print(as_table(results))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "[red]better[/]" in shown and "1.000* [1.000, 1.000]" in shown and "0.500 [0.500, 0.500]" in shown
+    assert "[red]better[/]" in shown and "1.000 (+0.500*) [1.000, 1.000]" in shown and "0.500 [0.500, 0.500]" in shown
     assert "95% confidence interval" in shown and "p < 0.05" in shown
 
 
@@ -178,6 +183,66 @@ def test_the_mean_counts_collections_alike() -> None:
     assert record["mean"]["first stage"]["MRR@10"] == record["mean"]["models"]["reverse"]["MRR@10"] == 0.75
     assert [row["queries"] for row in record["collections"]] == [1, 2]
     assert record["collections"][0]["models"]["reverse"]["MRR@10"] == {"mean": 1, "low": None, "high": None, "p": None}
+
+
+def test_the_table_ends_with_the_mean_and_the_worst_gain() -> None:
+    better = evaluate(made_of({"x": ["a", "b"]}, {"x": {"b": 1}}), reverse)
+    worse = evaluate(made_of({"x": ["a", "b"]}, {"x": {"a": 1}}), reverse)
+    results = {"reverse": [better, replace(worse, collection="other")]}
+    loss = 1 / math.log2(3) - 1
+    assert measure_gains(results["reverse"]).by_collection == pytest.approx((-loss, loss))
+    console = Console(file=io.StringIO(), width=120)
+    console.print(as_table(results))
+    *_, mean_row, worst_row, _, _ = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert "(+0.000)" in mean_row and "-0.369 (other)" in worst_row
+    record = as_record(results)
+    assert record["gain"]["reverse"] == {"mean": 0, "worst": -0.3691, "worst collection": "other"}
+    assert [row["gain"]["reverse"] for row in record["collections"]] == [0.3691, -0.3691]
+
+
+# --- comparing two models ----------------------------------------------------------------------
+
+
+def test_a_comparison_counts_each_query_alike_over_all_collections() -> None:
+    one = made_of({"x": ["a", "b"]}, {"x": {"b": 1}})
+    orders = {f"q{i}": ["a", "b"] for i in range(9)}
+    many = made_of(orders, {query: {"a": 1} for query in orders})
+    reversed_rows, first_rows = ([evaluate(c, score) for c in (one, many)] for score in (reverse, keep))
+    first, second, overall = compare(reversed_rows, first_rows)
+    loss = 1 / math.log2(3) - 1
+    assert (first.difference, first.p_value) == (pytest.approx(-loss), None)
+    assert (second.difference, second.p_value) == (pytest.approx(loss), pytest.approx(2 / 2**9))
+    assert (overall.queries, overall.difference) == (10, pytest.approx(0.8 * loss))
+    # One sign differs: of all 2**10 patterns of signs, 11 have at most one other sign, to either side.
+    assert overall.p_value == pytest.approx(22 / 2**10)
+
+
+def test_results_of_other_queries_are_not_compared() -> None:
+    one = evaluate(made_of({"x": ["a", "b"]}, {"x": {"b": 1}}), keep)
+    other = evaluate(made_of({"y": ["a", "b"]}, {"y": {"b": 1}}), keep)
+    with pytest.raises(ValueError, match="different queries"):
+        compare([one], [other])
+
+
+# --- strata ------------------------------------------------------------------------------------
+
+
+def test_queries_are_divided_by_length_by_passage_length_and_by_shared_words() -> None:
+    passages = {"short": "Plants make sugar.", "long": "plants " * 50, "none": "Nothing in common."}
+    queries = {"x": "How do plants make sugar?", "y": "How do plants make the sugar that is in them?"}
+    qrels = {"x": {"short": 1, "none": 0}, "y": {"long": 1}}
+    collection = Collection("made", "", queries, passages, {q: ["none", "long", "short"] for q in queries}, qrels)
+    strata = stratify([collection], {"reverse": [evaluate(collection, reverse)]})
+    assert [(s.respect, s.values, s.queries) for s in strata] == [
+        ("query words", "up to 5", 1),
+        ("query words", "above 5, up to 10", 1),
+        ("relevant passage words", "up to 40", 1),
+        ("relevant passage words", "above 40, up to 80", 1),
+        ("% shared words", "up to 25", 1),  # of plants, make, sugar, that, them: plants
+        ("% shared words", "above 75", 1),
+    ]
+    assert [s.first_stage for s in strata[:2]] == pytest.approx([0.5, 1 / math.log2(3)])
+    assert [s.gains["reverse"] for s in strata[:2]] == pytest.approx([0.5, 0])
 
 
 # --- the command -------------------------------------------------------------------------------
@@ -215,6 +280,32 @@ def test_eval_takes_the_bundled_model_by_default_and_as_many_queries_as_asked(fo
     assert row["queries"] == 1 and list(row["models"]) == ["bundled"]
 
 
+def test_eval_compares_with_a_baseline_and_keeps_each_query_s_value(
+    folder: Path, tmp_path: Path, checkpoint_folder: Callable[..., Path]
+) -> None:
+    other = checkpoint_folder("bert")
+    arguments = ["eval", str(folder), "--model", str(other), "--baseline", "bundled", "--strata"]
+    record = json.loads(runner.invoke(app, arguments).stdout)
+    [row], [values] = record["collections"], record["by query"]
+    assert list(row["models"]) == [other.name, "bundled"] and record["baseline"]["model"] == "bundled"
+    [small, everything] = record["baseline"]["models"][other.name]
+    expected = row["models"][other.name]["nDCG@10"]["mean"] - row["models"]["bundled"]["nDCG@10"]["mean"]
+    assert small["difference"] == pytest.approx(expected, abs=2e-4) and 0 < small["p"] <= 1
+    assert (small["collection"], everything["collection"]) == ("small", "all queries")
+    for name, figures in row["models"].items():
+        by_query = [query[name] for query in values["queries"].values()]
+        assert sum(by_query) / 2 == pytest.approx(figures["nDCG@10"]["mean"], abs=2e-4)
+    assert list(values["queries"]) == ["q1", "q2"]
+    assert sum(s["queries"] for s in record["strata"] if s["respect"] == "query words") == 2
+
+
+def test_a_baseline_that_is_among_the_models_is_measured_once(folder: Path) -> None:
+    arguments = ["eval", str(folder), "--model", "bundled", "--model", str(BUNDLED), "--baseline", "bundled"]
+    record = json.loads(runner.invoke(app, arguments).stdout)
+    assert list(record["mean"]["models"]) == ["bundled", "bundled (2)"]
+    assert list(record["baseline"]["models"]) == ["bundled (2)"]
+
+
 def test_eval_says_what_was_cut(folder: Path) -> None:
     with (folder / "corpus.jsonl").open("a") as corpus:
         corpus.write(json.dumps({"_id": "p6", "text": "sugar " * 1000}) + "\n")
@@ -233,6 +324,7 @@ def test_eval_says_what_was_cut(folder: Path) -> None:
         (["{folder}", "--device", "cuda:99"], "device is 'cuda:99'"),
         (["{folder}", "--model", "/no/such/folder"], "there is no folder"),
         (["{folder}", "--json", "/no/such/folder/out.json"], "--json is '/no/such/folder/out.json'"),
+        (["{folder}", "--baseline", "bundled"], "--baseline is 'bundled', the only model"),
         (["{folder}", "--plot", "{folder}"], "--plot is"),
         (["{folder}", "--plot", "{folder}/bars.svg"], "ends in .png"),
     ],

@@ -13,23 +13,31 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
+from rich.table import Table
 from rich.text import Text
 
 from gliclass_rerank.cli.classify_sets import classify_sets, load_classifiers
-from gliclass_rerank.cli.model_names import name_models
+from gliclass_rerank.cli.model_names import BUNDLED, name_models
 from gliclass_rerank.cli.terminal import errors, errors_in_one_line, warnings_as_notes
 from gliclass_rerank.data.beir import read_json
 from gliclass_rerank.evaluation import Collection, Evaluation, read_collection
 from gliclass_rerank.evaluation import evaluate as evaluate_one
 from gliclass_rerank.evaluation.classification import LABELS, read_labelled_texts
+from gliclass_rerank.evaluation.comparison import compare
 from gliclass_rerank.evaluation.environment import describe_command, describe_environment
 from gliclass_rerank.evaluation.plot import save_plot
 from gliclass_rerank.evaluation.report import (
     as_classification_record,
     as_classification_table,
+    as_comparison_record,
+    as_comparison_table,
     as_record,
+    as_strata_record,
+    as_strata_table,
     as_table,
+    as_values_by_query,
 )
+from gliclass_rerank.evaluation.strata import stratify
 from gliclass_rerank.optional import require
 from gliclass_rerank.reranker import GLiClassReranker
 from gliclass_rerank.validation import check_dtype, check_texts
@@ -40,7 +48,7 @@ def evaluate(
         list[Path], typer.Argument(help="Folders in BEIR layout, or of labelled texts.", metavar="COLLECTION...")
     ],
     model: Annotated[
-        list[str] | None, typer.Option(help="Hub name or folder; again for more. The bundled model without it.")
+        list[str] | None, typer.Option(help="bundled (the default), a hub name or a folder; again for more.")
     ] = None,
     nli: Annotated[
         list[str] | None,
@@ -49,6 +57,12 @@ def evaluate(
     wording: Annotated[
         Path | None, typer.Option("--labels", help="JSON list of what to call the labels, in the order of labels.json.")
     ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Compare each model with this one too: bundled, a hub name or a folder.")
+    ] = None,
+    strata: Annotated[
+        bool, typer.Option("--strata", help="Show gains by query length, passage length and shared words too.")
+    ] = False,
     split: Annotated[str, typer.Option(help="Which qrels and run, or which texts.")] = "test",
     queries: Annotated[
         int | None, typer.Option(min=1, help="Queries or texts of each, drawn at random; all without it.")
@@ -68,9 +82,10 @@ def evaluate(
     """
     with errors_in_one_line():
         labelled = [folder for folder in collections if (folder / LABELS).is_file()]
-        _check_before_work(json_file, plot_file, labelled, collections, nli, wording)
+        rankings_only = {"--plot": plot_file, "--baseline": baseline, "--strata": strata}
+        _check_before_work(json_file, plot_file, labelled, collections, nli, wording, rankings_only)
         check_dtype(dtype)
-        named = name_models(model or [None])
+        named, baseline_name = _name_all(model, baseline)
         with errors.status("reading", spinner="dots"):
             read = [read_collection(f, split, queries=queries, seed=seed) for f in collections if f not in labelled]
             words = None if wording is None else check_texts("--labels", read_json(wording))
@@ -83,10 +98,13 @@ def evaluate(
             classified = classify_sets(sets, classifiers)
         measured_by = [*(["ir-measures", "scipy"] if read else []), *(["scikit-learn"] if sets else [])]
         record = _settings(split, seed, dtype, rerankers, measured_by)
+        tables: list[Table] = []
         if read:
-            record |= {"passages cut": cut} | as_record(results)
+            figures, tables = _report_rankings(read, results, baseline_name, strata=strata)
+            record |= {"passages cut": cut} | figures
         if sets:
             record |= as_classification_record(classified)
+            tables.append(as_classification_table(classified))
         text = json.dumps(record, indent=1) + "\n"
         if json_file is not None:
             json_file.write_text(text, encoding="utf-8")
@@ -94,10 +112,8 @@ def evaluate(
             save_plot(results, plot_file)
     console = Console()
     if console.is_terminal:
-        if read:
-            console.print(as_table(results))
-        if sets:
-            console.print(as_classification_table(classified))
+        for table in tables:
+            console.print(table)
     else:
         sys.stdout.write(text)
     for name, passages in cut.items():
@@ -113,10 +129,12 @@ def _check_before_work(
     folders: Sequence[Path],
     nli: Sequence[str] | None,
     wording: Path | None,
+    rankings_only: Mapping[str, object],
 ) -> None:
     """Refuse before hours of scoring what would fail after them."""
-    if plot_file is not None and len(labelled) == len(folders):
-        raise ValueError("--plot draws collections in BEIR layout, and there is none.")
+    for option, value in rankings_only.items():
+        if value and len(labelled) == len(folders):
+            raise ValueError(f"{option} needs a collection in BEIR layout, and there is none.")
     if nli and not labelled:
         raise ValueError(f"--nli classifies labelled texts, and no folder has a {LABELS}.")
     if wording is not None and len(labelled) != 1:
@@ -129,6 +147,39 @@ def _check_before_work(
             raise ValueError(f"{option} is {str(path)!r}, expected a file in a folder that exists.")
     if plot_file is not None and plot_file.suffix.lower() != ".png":
         raise ValueError(f"--plot is {str(plot_file)!r}, expected a name that ends in .png.")
+
+
+def _name_all(models: Sequence[str] | None, baseline: str | None) -> tuple[dict[str, str | None], str | None]:
+    """The models by name, the baseline among them, and the baseline's name."""
+    chosen = list(models or [BUNDLED])
+    if baseline is None:
+        return name_models(chosen), None
+    if baseline not in chosen:
+        chosen.append(baseline)
+    if len(chosen) == 1:
+        raise ValueError(f"--baseline is {baseline!r}, the only model. Name one to compare it with by --model.")
+    named = name_models(chosen)
+    return named, list(named)[chosen.index(baseline)]
+
+
+def _report_rankings(
+    collections: Sequence[Collection],
+    results: Mapping[str, Sequence[Evaluation]],
+    baseline: str | None,
+    *,
+    strata: bool,
+) -> tuple[dict[str, Any], list[Table]]:
+    """All figures of the collections, for JSON and as tables for a terminal."""
+    record, tables = as_record(results), [as_table(results)]
+    if baseline is not None:
+        comparisons = {name: compare(rows, results[baseline]) for name, rows in results.items() if name != baseline}
+        record["baseline"] = as_comparison_record(comparisons, baseline)
+        tables.append(as_comparison_table(comparisons, baseline))
+    if strata:
+        stratified = stratify(collections, results)
+        record["strata"] = as_strata_record(stratified)
+        tables.append(as_strata_table(stratified))
+    return record | {"by query": as_values_by_query(results)}, tables
 
 
 def _run(

@@ -82,6 +82,10 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float] | None:
 def paired_p_value(values: Sequence[float], baseline: Sequence[float]) -> float | None:
     """The two-sided p-value of a mean difference, by a permutation test on each query's difference.
 
+    This is Fisher's randomization test, which Smucker, Allan and Carterette recommend for comparing rankings
+    ("A comparison of statistical significance tests for information retrieval evaluation", CIKM 2007), as
+    ``scipy.stats.permutation_test`` computes it.
+
     Args:
         values: One for each query.
         baseline: What they are compared with, in the same order.
