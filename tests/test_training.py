@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, BertModel
+from transformers import AutoTokenizer, BertConfig, BertModel
 from typer.testing import CliRunner
 
 from gliclass_rerank import GLiClassReranker
@@ -22,7 +22,20 @@ from gliclass_rerank.training.teacher import ask_teacher
 from gliclass_rerank.training.trainer import last_state
 from tests.colors import COLORS
 from tests.json_lines import write_rows
-from tests.random_checkpoints import OfficialPipeline
+from tests.random_checkpoints import OfficialPipeline, make_tokenizer
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bare BERT with random weights, and without the pooler that nothing reads."""
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = make_tokenizer.__wrapped__("wordpiece")
+    bare = len(tokenizer) - 3
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=bare, **shape), add_pooling_layer=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def run(*arguments: object, fails: bool = False) -> str:

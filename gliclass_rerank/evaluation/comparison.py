@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import mean
 
 from gliclass_rerank.evaluation.evaluator import Evaluation
@@ -57,7 +58,7 @@ def compare(evaluations: Sequence[Evaluation], baseline: Sequence[Evaluation]) -
     comparisons = [
         _compare(result.collection, row, other) for result, row, other in zip(evaluations, values, others, strict=True)
     ]
-    return [*comparisons, _compare(ALL_QUERIES, sum(values, ()), sum(others, ()))]
+    return [*comparisons, _compare(ALL_QUERIES, [*chain(*values)], [*chain(*others)])]
 
 
 def _compare(name: str, values: Sequence[float], baseline: Sequence[float]) -> Comparison:

@@ -55,5 +55,5 @@ def measure_gains(evaluations: Sequence[Evaluation]) -> Gains:
         'tea'
     """
     gains = tuple(map(gain, evaluations))
-    worst = min(range(len(gains)), key=gains.__getitem__)
-    return Gains(gains, mean(gains), gains[worst], evaluations[worst].collection)
+    worst = min(gains)
+    return Gains(gains, mean(gains), worst, evaluations[gains.index(worst)].collection)

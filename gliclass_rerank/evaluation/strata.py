@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -63,7 +64,7 @@ def stratify(collections: Sequence[Collection], results: Mapping[str, Sequence[E
     }
     strata = []
     for respect, (describe, limits) in _RESPECTS.items():
-        places = [sum(describe(c, query) > limit for limit in limits) for c, query in queries]
+        places = [bisect_left(limits, describe(c, query)) for c, query in queries]
         for place in sorted(set(places)):
             chosen = [i for i, other in enumerate(places) if other == place]
             gains = {model: mean(values[i] - before[i] for i in chosen) for model, values in after.items()}
@@ -106,5 +107,6 @@ _RESPECTS: dict[str, tuple[Callable[[Collection, str], float], tuple[int, ...]]]
 
 def _describe_range(limits: Sequence[int], place: int) -> str:
     """The values above the limit before a place, and up to the limit at it."""
-    parts = [f"above {limits[place - 1]}"] * (place > 0) + [f"up to {limit}" for limit in limits[place : place + 1]]
-    return ", ".join(parts)
+    above = [f"above {limits[place - 1]}"] if place > 0 else []
+    up_to = [f"up to {limits[place]}"] if place < len(limits) else []
+    return ", ".join(above + up_to)
