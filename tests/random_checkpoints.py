@@ -201,6 +201,7 @@ def write_encoder(folder: Path, architecture: type[PreTrainedModel] = BertModel,
     """Write a BERT with random weights, bare or in another of transformers' architectures, and its tokenizer."""
     tokenizer = _wordpiece()
     shape = {"hidden_size": HIDDEN, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": HIDDEN}
+    shape["initializer_range"] = 0.3  # far from the usual 0.02, so that random texts get scores that differ
     config = BertConfig(vocab_size=len(tokenizer) - len(CONTROL_TOKENS), num_labels=1, **shape)
     torch.manual_seed(0)
     architecture(config, **options).save_pretrained(folder)
