@@ -26,15 +26,17 @@ from gliclass_rerank.engine.checkpoint import WEIGHTS, find_checkpoint
 from gliclass_rerank.evaluation.environment import describe_command, describe_environment
 from gliclass_rerank.training.calibrate import calibrate
 from gliclass_rerank.training.reading import read_ids
+from gliclass_rerank.training.settings import TrainingSettings
 from gliclass_rerank.training.train import RECORD, train
-from gliclass_rerank.training.trainer import TrainingSettings
 from recipes.choose_data import write_rows
 from recipes.english_vocabulary import keep_english
 from recipes.mix_weights import mix_with_start
 
 # What each round trains, from what the one before has left.
-FIRST = TrainingSettings(steps=5600, save_every=700, answer_weight=0.0, teacher_share=0.3, multi_query_share=2 / 3)
-SECOND = TrainingSettings(steps=4800, groups=6, freeze_embeddings=True, save_every=400, seed=1)
+FIRST = TrainingSettings(
+    steps=5600, learning_rate=6e-5, save_every=700, answer_weight=0.0, teacher_share=0.3, multi_query_share=2 / 3
+)
+SECOND = TrainingSettings(steps=4800, groups=6, learning_rate=6e-5, freeze_embeddings=True, save_every=400, seed=1)
 THIRD = replace(SECOND, steps=3200, learning_rate=4e-5, head_learning_rate=2e-4, mine_every=200, seed=2)
 # Of trained weights in the first mixture and in the last; the rest are those that round 1, or rounds 2 and 3 together,
 # started from, which know other subjects better.
@@ -98,7 +100,7 @@ def main() -> None:
     def train_from(start: Path, name: str, settings: TrainingSettings) -> Path:
         trained = output / name
         if not is_finished(trained, settings):
-            train(start, sources, trained, settings, teacher=options.teacher, held_out=HELD_OUT)
+            train(start, sources, trained, settings, teacher=options.teacher, held_out=HELD_OUT, dtype=torch.float32)
         return trained
 
     def mix_and_calibrate(trained: Path, start: Path, share: float, name: str) -> Path:

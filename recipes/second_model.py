@@ -9,9 +9,11 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from gliclass_rerank.training.reading import read_ids
+from gliclass_rerank.training.settings import TrainingSettings
 from gliclass_rerank.training.train import train
-from gliclass_rerank.training.trainer import TrainingSettings
 from recipes.choose_data import choose_collection, choose_labelled
 
 # Passages of each collection. Left out, to measure on: stackexchange_small, tech_docs, boolq_articles, tosdr.
@@ -110,7 +112,8 @@ def main() -> None:
     output: Path = options.output
     sources = choose_data(options.data, output / "data")
     settings = replace(SETTINGS, steps=options.steps)
-    train(options.start, sources, output / "trained", settings, teacher=[options.teacher, options.start], held_out=60)
+    teachers = [options.teacher, options.start]
+    train(options.start, sources, output / "trained", settings, teacher=teachers, held_out=60, dtype=torch.float32)
 
 
 if __name__ == "__main__":

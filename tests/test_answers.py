@@ -23,8 +23,8 @@ from gliclass_rerank.training.attention import training_attention
 from gliclass_rerank.training.negatives import HardNegatives
 from gliclass_rerank.training.reading import read_data
 from gliclass_rerank.training.sampling import Group, GroupSampler
+from gliclass_rerank.training.settings import TrainingSettings
 from gliclass_rerank.training.train import train
-from gliclass_rerank.training.trainer import TrainingSettings
 from tests.random_checkpoints import TOKENIZERS, make_tokenizer
 
 

@@ -6,7 +6,16 @@ import pytest
 import torch
 from gliclass.loss_functions import focal_loss_with_logits
 
-from gliclass_rerank.training.losses import focal_loss, group_loss, list_loss, taught
+from gliclass_rerank.training.losses import (
+    focal_loss,
+    group_loss,
+    kl_loss,
+    list_loss,
+    margin_mse_loss,
+    ranknet_loss,
+    sum_teachers,
+)
+from gliclass_rerank.training.settings import LOSSES
 
 
 def test_the_loss_falls_as_answers_rise() -> None:
@@ -32,17 +41,17 @@ def test_the_focal_loss_is_the_official_one() -> None:
 def test_a_teacher_draws_the_loss_towards_the_passages_it_likes(teachers: str) -> None:
     targets = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
     scores = torch.tensor([[0.8, 0.1], [0.8, 0.9], [0.1, 0.1]])
-    goal = taught(None if teachers == "reranker" else scores, None if teachers == "encoder" else scores)
+    teacher = sum_teachers(None if teachers == "reranker" else scores, None if teachers == "encoder" else scores)
     second_best, third_best = torch.tensor([[1.0], [0.0], [-1.0]]), torch.tensor([[1.0], [-1.0], [0.0]])
     for column in (0, 1):  # with an answer and without one
-        goals = targets[:, [column]], goal[:, [column]]
+        goals = targets[:, [column]], teacher[:, [column]]
         assert list_loss(second_best, *goals) < list_loss(third_best, *goals)
 
 
 def test_two_teachers_are_summed() -> None:
     cosines, logits = torch.tensor([[0.02], [0.0]]), torch.tensor([[0.0], [1.0]])
-    torch.testing.assert_close(taught(cosines, logits), (cosines * 50 + logits).softmax(0))
-    assert taught(None, None) is None
+    torch.testing.assert_close(sum_teachers(cosines, logits), cosines * 50 + logits)
+    assert sum_teachers(None, None) is None
 
 
 def test_a_pair_that_nobody_judged_counts_only_in_the_order() -> None:
@@ -50,5 +59,45 @@ def test_a_pair_that_nobody_judged_counts_only_in_the_order() -> None:
     judged, unknown = torch.tensor([[1.0], [0.0]]), torch.tensor([[1.0], [-1.0]])
     assert focal_loss(logits, unknown) == focal_loss(logits[:1], judged[:1])
     assert focal_loss(logits, torch.tensor([[-1.0], [-1.0]])) == 0
-    goal = torch.tensor([[0.9], [0.1]])
-    torch.testing.assert_close(list_loss(logits, unknown, goal), list_loss(logits, judged, goal))
+    teacher = torch.tensor([[2.0], [0.0]])
+    torch.testing.assert_close(list_loss(logits, unknown, teacher), list_loss(logits, judged, teacher))
+
+
+def test_kl_is_the_listwise_loss_of_the_teacher_alone_less_what_no_model_can_avoid() -> None:
+    torch.manual_seed(0)
+    logits, teacher, targets = torch.randn(4, 3), torch.randn(4, 3), torch.zeros(4, 3)
+    distribution = teacher.softmax(0)
+    entropy = -(distribution * distribution.log()).sum(0).mean()
+    torch.testing.assert_close(kl_loss(logits, targets, teacher), list_loss(logits, targets, teacher, 1.0) - entropy)
+
+
+def test_margins_are_those_of_answers_over_other_passages() -> None:
+    logits, teacher = torch.tensor([[3.0], [1.0], [0.0], [9.0]]), torch.tensor([[6.0], [5.0], [1.0], [0.0]])
+    targets = torch.tensor([[1.0], [0.0], [0.0], [-1.0]])  # nobody judged the last one
+    expected = ((2 - 1) ** 2 + (3 - 5) ** 2) / 2
+    assert margin_mse_loss(logits, targets, teacher).item() == expected
+    # Without an answer the teacher says which passage leads.
+    assert margin_mse_loss(logits[:2], torch.zeros(2, 1), teacher[:2]).item() == 1
+
+
+def test_ranknet_counts_pairs_in_the_wrong_order() -> None:
+    targets, right, wrong = torch.tensor([[1.0], [0.0]]), torch.tensor([[4.0], [-4.0]]), torch.tensor([[-4.0], [4.0]])
+    assert ranknet_loss(right, targets) < 0.01 and ranknet_loss(wrong, targets) > 7
+    assert ranknet_loss(wrong, torch.zeros(2, 1)) == 0
+    assert ranknet_loss(wrong, torch.zeros(2, 1), teacher=right) > 7
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_learns_the_teacher_s_order_where_nobody_judged(name: str) -> None:
+    logits = torch.zeros(4, 2, requires_grad=True)
+    teacher, unknown = torch.tensor([[3.0, 0.0], [2.0, 1.0], [1.0, 3.0], [0.0, 2.0]]), torch.full((4, 2), -1.0)
+    for _ in range(200):
+        (slope,) = torch.autograd.grad(group_loss(logits, unknown, teacher, loss=name), logits)
+        logits = (logits - slope).detach().requires_grad_()
+    assert torch.equal(logits.argsort(0), teacher.argsort(0))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_single_passage_has_no_order_to_learn(name: str) -> None:
+    logits, targets = torch.tensor([[2.0, -1.0]]), torch.tensor([[1.0, 0.0]])
+    torch.testing.assert_close(group_loss(logits, targets, loss=name), 2 * focal_loss(logits, targets))

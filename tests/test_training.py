@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig, BertModel
+from transformers import AutoTokenizer, BertModel
 from typer.testing import CliRunner
 
 from gliclass_rerank import GLiClassReranker
@@ -16,37 +16,24 @@ from gliclass_rerank.engine.checkpoint import load_checkpoint, save_checkpoint
 from gliclass_rerank.prompt.builder import PromptBuilder
 from gliclass_rerank.training.data import Passage, Question, TrainingData
 from gliclass_rerank.training.encoders import encode
+from gliclass_rerank.training.mining import last_state
 from gliclass_rerank.training.platt import Calibration, fold_calibration
-from gliclass_rerank.training.start import start_from_encoder
+from gliclass_rerank.training.settings import LOSSES
+from gliclass_rerank.training.start import start_from_encoder, stored_dtype
 from gliclass_rerank.training.teacher import ask_teacher
-from gliclass_rerank.training.trainer import last_state
 from tests.colors import COLORS
 from tests.json_lines import write_rows
-from tests.random_checkpoints import OfficialPipeline, make_tokenizer
+from tests.random_checkpoints import OfficialPipeline
+from tests.training_runs import PowerCutError, cut_after, read_log, read_record, run, write_bare_encoder
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bare BERT with random weights, and without the pooler that nothing reads."""
-    folder = tmp_path_factory.mktemp("encoder")
-    tokenizer = make_tokenizer.__wrapped__("wordpiece")
-    bare = len(tokenizer) - 3
-    torch.manual_seed(0)
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=bare, **shape), add_pooling_layer=False).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def run(*arguments: object, fails: bool = False) -> str:
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == (2 if fails else 0), result.output
-    return result.output
+    return write_bare_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 def losses(folder: Path) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
+    return [line["loss"] for line in read_log(folder) if "loss" in line]
 
 
 # What no model can know before it is told.
@@ -178,12 +165,15 @@ def test_the_bundled_model_learns_what_it_is_told(secrets: Path, tmp_path: Path,
     assert secrets_known(None) < 0.5 and secrets_known(tmp_path / "model") == 1
 
 
-def test_training_gives_a_checkpoint_that_both_libraries_load(encoder: Path, colors: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", LOSSES)
+def test_training_gives_a_checkpoint_that_both_libraries_load(
+    encoder: Path, colors: Path, tmp_path: Path, loss: str
+) -> None:
     output = tmp_path / "model"
-    arguments = ["--start", encoder, "--teacher", encoder, "--mine-every", 5, "--held-out", 2]
+    arguments = ["--start", encoder, "--teacher", encoder, "--mine-every", 5, "--loss", loss, "--held-out", 2]
     run("train", output, colors, *arguments, "--steps", 15, "--save-every", 5, "--dtype", "float16")
-    assert sum("dev_ndcg@10" in line for line in (output / "log.jsonl").read_text().splitlines()) == 3
     files = {
+        "README.md",
         "config.json",
         "log.jsonl",
         "model.safetensors",
@@ -197,26 +187,6 @@ def test_training_gives_a_checkpoint_that_both_libraries_load(encoder: Path, col
     official = OfficialPipeline(output).score("Which wall is red?", passages)
     assert ours.score("Which wall is red?", passages) == pytest.approx(official, abs=1e-5)
     assert "already holds a model" in run("train", output, colors, "--start", encoder, fails=True)
-
-
-def test_questions_kept_out_leave_no_trace_in_the_weights(encoder: Path, tmp_path: Path) -> None:
-    one, other = ["bread is red"], ["the wall is blue"]
-    rows = [
-        {"query": "which is kept out?", "positives": one, "negatives": other},
-        {"query": "which bread?", "positives": one, "negatives": other},
-        {"query": "which wall?", "positives": other, "negatives": one},
-    ]
-    for name, chosen, held_out in (("without", rows[1:], 0), ("kept out", rows, 1), ("with", rows, 0)):
-        file = tmp_path / "rows.jsonl"
-        write_rows(file, *chosen)
-        run("train", tmp_path / name, file, "--start", encoder, "--steps", 3, "--held-out", held_out)
-    without, kept_out, trained_on = (
-        torch.cat([t.flatten() for t in load_checkpoint(tmp_path / name).network.state_dict().values()])
-        for name in ("without", "kept out", "with")
-    )
-    assert torch.equal(without, kept_out) and not torch.equal(without, trained_on)
-    record = json.loads((tmp_path / "kept out" / "training.json").read_text())
-    assert record["kept_out"] == [Question("Which is  kept out?", ()).key]
 
 
 def test_head_and_encoder_have_a_learning_rate_each(encoder: Path, colors: Path, tmp_path: Path) -> None:
@@ -234,7 +204,40 @@ def test_head_and_encoder_have_a_learning_rate_each(encoder: Path, colors: Path,
 def test_lora_brings_its_preset_s_focal_alpha(colors: Path, tmp_path: Path, checkpoint_folder) -> None:
     start = checkpoint_folder("modernbert", prompt_first=True)
     run("train", tmp_path / "m", colors, "--start", start, "--lora", "modern-base", "--steps", 1)
-    assert json.loads((tmp_path / "m" / "training.json").read_text())["focal_alpha"] == 0.7
+    assert read_record(tmp_path / "m")["focal_alpha"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [([], 6e-5), (["--lora", "bundled"], 5e-4), (["--lora", "bundled", "--learning-rate", 1e-4], 1e-4)],
+    ids=["all weights", "LoRA", "given"],
+)
+def test_the_default_learning_rate_follows_lora(
+    colors: Path, tmp_path: Path, checkpoint_folder, options: list[object], rate: float
+) -> None:
+    start = checkpoint_folder("bert", prompt_first=True)
+    run("train", tmp_path / "m", colors, "--start", start, "--steps", 1, *options)
+    assert read_record(tmp_path / "m")["learning_rate"] == rate
+
+
+@pytest.mark.parametrize("options", [[], ["--dtype", "float32"]], ids=["by default", "given"])
+def test_weights_are_stored_as_the_start_s_and_everybody_may_read_them(
+    colors: Path, tmp_path: Path, checkpoint_folder, options: list[str]
+) -> None:
+    start = load_checkpoint(checkpoint_folder("bert", prompt_first=True))
+    save_checkpoint(start.network, start.tokenizer, tmp_path / "start", dtype=torch.float16)
+    run("train", tmp_path / "m", colors, "--start", tmp_path / "start", "--steps", 1, *options)
+    assert stored_dtype(tmp_path / "m") == (torch.float32 if options else torch.float16)
+    assert (tmp_path / "m" / "model.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_threads_are_as_many_as_the_option_says(encoder: Path, colors: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        run("train", tmp_path / "m", colors, "--start", encoder, "--steps", 1, "--threads", before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_model_that_is_trained_further_loses_its_threshold(colors: Path, tmp_path: Path, checkpoint_folder) -> None:
@@ -256,11 +259,8 @@ def test_a_stopped_run_ends_as_one_that_was_not_stopped(
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     run("train", whole, *arguments, "--steps", 24)
 
-    class PowerCutError(Exception):
-        pass
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gliclass_rerank.training.trainer.GroupTrainer.compute_loss", stop_after(17, PowerCutError))
+        patch.setattr("gliclass_rerank.training.trainer.GroupTrainer.compute_loss", cut_after(17))
         with pytest.raises(PowerCutError):
             CliRunner().invoke(
                 app, ["train", str(stopped), *map(str, arguments), "--steps", "24"], catch_exceptions=False
@@ -279,21 +279,6 @@ def test_a_stopped_run_ends_as_one_that_was_not_stopped(
     moved = max((ends[0][name] - tensor).abs().max().item() for name, tensor in start_weights.items())
     apart = max((ends[0][name] - ends[1][name]).abs().max().item() for name in ends[0])
     assert apart < 1e-6 < moved
-
-
-def stop_after(calls: int, error: type[Exception]):
-    """The trainer's own loss, until a power cut."""
-    from gliclass_rerank.training.trainer import GroupTrainer
-
-    compute, done = GroupTrainer.compute_loss, []
-
-    def until_then(self, *arguments, **options):
-        done.append(1)
-        if len(done) > calls:
-            raise error
-        return compute(self, *arguments, **options)
-
-    return until_then
 
 
 def test_lora_learns_from_labelled_texts_and_rows(colors: Path, tmp_path: Path, checkpoint_folder) -> None:
@@ -356,6 +341,10 @@ def test_a_run_that_failed_before_its_first_state_can_be_corrected(encoder: Path
         (["COLORS", "--lora", "base"], "presets that fit it: bundled"),
         (["COLORS", "--lora", "bass"], "lora is 'bass', expected one of"),
         (["COLORS", "--max-length", "513"], "the encoder has 512 positions"),
+        (["COLORS", "--loss", "hinge"], "loss is 'hinge', expected one of listwise"),
+        (["COLORS", "--loss", "kl"], "learns from a teacher. Give a teacher"),
+        (["COLORS", "--patience", "2"], "no question is held out"),
+        (["COLORS", "--report-to", "paper"], "paper is not supported"),
         (["COLORS", "--learning-rate", "1e20", "--steps", "3"], "lower the learning rate"),
     ],
 )

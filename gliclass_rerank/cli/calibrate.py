@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gliclass_rerank.cli.terminal import errors_in_one_line
-from gliclass_rerank.cli.train import Exclude, Sources, Stored, StoredDtype, require_training
+from gliclass_rerank.cli.train import Exclude, Sources, Stored, require_training, torch_dtype
 
 if TYPE_CHECKING:
     from gliclass_rerank.training.calibrate import CalibrationReport
@@ -26,7 +26,7 @@ def calibrate(
         int | None, typer.Option(min=1, help="How many; those that training kept out, if it was on this data.")
     ] = None,
     exclude: Exclude = None,
-    stored: Stored = StoredDtype.FLOAT32,
+    stored: Stored = None,
 ) -> None:
     """Fit scale and offset of a model's logits on DATA that it was not trained on, and save it with them.
 
@@ -35,13 +35,12 @@ def calibrate(
     """
     with errors_in_one_line():
         require_training()
-        import torch
-
         from gliclass_rerank.training.calibrate import calibrate as run
         from gliclass_rerank.training.reading import read_ids
 
-        dtype = getattr(torch, stored)
-        report = run(model, sources, output, questions=questions, exclude=read_ids(exclude or []), dtype=dtype)
+        report = run(
+            model, sources, output, questions=questions, exclude=read_ids(exclude or []), dtype=torch_dtype(stored)
+        )
     console = Console()
     if console.is_terminal:
         console.print(_as_table(report))

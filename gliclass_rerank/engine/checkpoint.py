@@ -173,6 +173,7 @@ def save_checkpoint(
     # Written last and atomically, so that a folder with weights is a complete checkpoint.
     with atomic_write(folder / WEIGHTS) as unfinished:
         save_file(state, unfinished, metadata={"format": "pt"})
+        unfinished.chmod(0o644)  # safetensors lets nobody else read its files
 
 
 def check_unused(output: str | os.PathLike[str]) -> None:

@@ -34,6 +34,7 @@ from gliclass_rerank.training.platt import (
     measure_calibration,
 )
 from gliclass_rerank.training.reading import read_data
+from gliclass_rerank.training.start import stored_dtype
 from gliclass_rerank.training.train import KEPT_OUT, RECORD
 
 _CANDIDATES = 20  # of BM25 for each question, as a reranker gets them
@@ -70,7 +71,7 @@ def calibrate(
     *,
     questions: int | None = None,
     exclude: Collection[str] = (),
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
 ) -> CalibrationReport:
     """Fit scale and offset of a checkpoint's logits, and save it with them in its last layer.
 
@@ -83,7 +84,7 @@ def calibrate(
         questions: How many questions, spread evenly over all of them, or over those that were kept
             out when the model was trained on this data; None for all of these.
         exclude: Ids of passages to leave out.
-        dtype: What the weights are saved as.
+        dtype: What the weights are saved as; None for what the model's are stored as.
 
     Raises:
         CheckpointError: The checkpoint cannot be loaded.
@@ -110,7 +111,7 @@ def calibrate(
         len(logits),
     )
     fold_calibration(checkpoint.network, report.calibration)
-    save_checkpoint(checkpoint.network, checkpoint.tokenizer, output, dtype=dtype)
+    save_checkpoint(checkpoint.network, checkpoint.tokenizer, output, dtype=dtype or stored_dtype(folder))
     return report
 
 

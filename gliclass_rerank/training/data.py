@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
+
+_MIN_GROUPS = 10  # a few long articles would say little of others
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,26 +141,77 @@ def spread(questions: Sequence[Question], count: int) -> list[Question]:
 
 
 def set_aside(data: TrainingData, count: int) -> tuple[TrainingData, Sequence[Question]]:
-    """Keep some questions out of training, to measure with; their passages stay.
+    """Keep some questions out of training, to measure on passages that training has no question about.
+
+    No question is left that shares an answering passage, or the title of one, with the questions kept out. Those that
+    do, and are not kept out themselves, are dropped. Where titles join so many questions that this would drop more
+    than half of the others, only passages count; where passages do so too, nothing is dropped, and a warning is
+    logged. All passages stay, as what is searched.
 
     Args:
         data: The data; not changed.
-        count: How many questions; they are spread evenly over all of them.
+        count: How many questions; if possible, they come from at least ten groups of passages.
 
     Returns:
-        The data without these questions, and these questions.
+        The data to train on, and the questions kept out.
 
     Raises:
         ValueError: No question would be left to train on.
 
     Example:
-        >>> data = TrainingData([Passage("", "a")], [Question(str(i), (0,)) for i in range(6)])
-        >>> rest, aside = set_aside(data, 2)
-        >>> [question.text for question in aside], len(rest.questions)
-        (['0', '3'], 4)
+        >>> questions = [Question("what purrs?", (0,)), Question("who purrs?", (0,)), Question("what barks?", (1,))]
+        >>> data = TrainingData([Passage("", "Cats purr."), Passage("", "Dogs bark.")], questions)
+        >>> rest, aside = set_aside(data, 1)
+        >>> [question.text for question in aside], [question.text for question in rest.questions]
+        (['what barks?'], ['what purrs?', 'who purrs?'])
     """
-    if count and count >= len(data.questions):
+    if not count:
+        return data, []
+    if count >= len(data.questions):
         raise ValueError(f"{count} questions to be kept out, but the data holds {len(data.questions)}.")
-    aside = spread(data.questions, count)
-    chosen = {question.key for question in aside}
-    return replace(data, questions=[q for q in data.questions if q.key not in chosen]), aside
+    for by_title, share in product((True, False), (-(-count // _MIN_GROUPS), count)):
+        groups = _linked_questions(data, by_title=by_title)
+        aside, dropped = _choose_groups(groups, count, share, (len(data.questions) - count) // 2)
+        if len(aside) == count:
+            break
+    else:
+        _log.warning("held-out questions share passages with others, so their scores will be better than on new text")
+        aside, dropped = spread(data.questions, count), []
+    gone = {question.key for question in (*aside, *dropped)}
+    return replace(data, questions=[q for q in data.questions if q.key not in gone]), aside
+
+
+def _linked_questions(data: TrainingData, *, by_title: bool) -> list[list[Question]]:
+    """Questions in groups that share no passage, and no title if titles count."""
+    parents = list(range(len(data.questions)))
+
+    def root(i: int) -> int:
+        while parents[i] != i:
+            parents[i] = i = parents[parents[i]]
+        return i
+
+    first: dict[int | str, int] = {}  # question of each passage and title
+    for i, question in enumerate(data.questions):
+        titles = [data.passages[position].title for position in question.passages if by_title]
+        shared: list[int | str] = [*question.passages, *filter(None, titles)]
+        for position_or_title in shared:
+            parents[root(i)] = root(first.setdefault(position_or_title, i))
+    groups: dict[int, list[Question]] = defaultdict(list)
+    for i, question in enumerate(data.questions):
+        groups[root(i)].append(question)
+    return list(groups.values())
+
+
+def _choose_groups(
+    groups: Sequence[Sequence[Question]], count: int, share: int, max_dropped: int
+) -> tuple[list[Question], list[Question]]:
+    """Choose up to ``count`` questions, at most ``share`` of a group; returns them and the rest of their groups."""
+    aside: list[Question] = []
+    dropped: list[Question] = []
+    for group in random.Random(0).sample(groups, len(groups)):
+        size = min(len(group), share, count - len(aside))
+        if size and len(dropped) + len(group) - size <= max_dropped:
+            chosen = dict.fromkeys(spread(group, size))
+            aside += chosen
+            dropped += [question for question in group if question not in chosen]
+    return aside, dropped

@@ -37,19 +37,19 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.5, gamma: float
     missed = targets * (1 - scores) + (1 - targets) * scores
     weights = targets * alpha + (1 - targets) * (1 - alpha)
     # Clamped, since the slope of a root is infinite at zero.
-    return (weights * missed.clamp(min=1e-8) ** gamma * losses * is_known).sum() / is_known.sum().clamp(min=1)
+    return _mean_where(is_known, weights * missed.clamp(min=1e-8) ** gamma * losses)
 
 
 def list_loss(
-    logits: Tensor, targets: Tensor, taught: Tensor | None = None, teacher_share: float = _TEACHER_SHARE
+    logits: Tensor, targets: Tensor, teacher: Tensor | None = None, teacher_share: float = _TEACHER_SHARE
 ) -> Tensor:
     """Cross-entropy over each question's passages: do those that answer stand in front?
 
     Args:
         logits: (passages, questions) of one group.
         targets: The same shape, 1 where the passage answers the question.
-        taught: The same shape: a teacher's distribution over each question's passages. The goal is then
-            a mixture of the targets and the teacher's, and the teacher's alone if no passage answers.
+        teacher: The same shape: a teacher's scores. The goal is then a mixture of the targets and the softmax of
+            the scores, and the softmax alone if no passage answers.
         teacher_share: The teacher's share of the mixture, in [0, 1]; the teacher is right less often.
 
     Returns:
@@ -63,42 +63,123 @@ def list_loss(
     targets = targets.clamp(min=0)
     answered = targets.sum(0) > 0
     goal = targets / targets.sum(0).clamp(min=1)
-    if taught is not None:
-        goal = goal.lerp(taught, teacher_share).where(answered, taught)
+    if teacher is not None:
+        distribution = teacher.softmax(0)
+        goal = goal.lerp(distribution, teacher_share).where(answered, distribution)
         answered = torch.ones_like(answered)
     if len(logits) == 1 or not answered.any():
         return logits.sum() * 0  # nothing to order
     return nn.functional.cross_entropy(logits.T[answered], goal.T[answered])
 
 
+def kl_loss(logits: Tensor, targets: Tensor, teacher: Tensor | None = None) -> Tensor:
+    """How far the distribution over each question's passages is from the teacher's: the Kullback-Leibler divergence.
+
+    After Hinton et al., Distilling the Knowledge in a Neural Network (2015), at temperature 1.
+
+    Args:
+        logits: (passages, questions) of one group.
+        targets: Not read: the teacher's distribution alone is the goal.
+        teacher: The same shape: a teacher's scores. Without them the loss is 0.
+
+    Returns:
+        The mean over questions, a scalar.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[2.0], [-1.0]])
+        >>> kl_loss(logits, torch.zeros(2, 1), teacher=logits + 5).item() < 1e-6
+        True
+    """
+    if teacher is None:
+        return logits.sum() * 0
+    divergences = nn.functional.kl_div(
+        logits.log_softmax(0), teacher.log_softmax(0), reduction="none", log_target=True
+    ).sum(0)
+    return divergences.mean()
+
+
+def margin_mse_loss(logits: Tensor, targets: Tensor, teacher: Tensor | None = None) -> Tensor:
+    """Squared error of the margins by which passages that answer lead over the others, against the teacher's margins.
+
+    After Hofstätter et al., Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation
+    (2020), equation 3. For a question that no passage answers, the teacher says which passage leads.
+
+    Args:
+        logits: (passages, questions) of one group.
+        targets: The same shape, 1 where the passage answers the question, -1 where it is unknown.
+        teacher: The same shape: a teacher's scores. Without them the loss is 0.
+
+    Returns:
+        The mean over pairs of passages, a scalar.
+
+    Example:
+        >>> import torch
+        >>> targets, teacher = torch.tensor([[1.0], [0.0]]), torch.tensor([[5.0], [2.0]])
+        >>> margin_mse_loss(torch.tensor([[1.0], [0.0]]), targets, teacher).item()  # margins 1 and 3
+        4.0
+    """
+    if teacher is None:
+        return logits.sum() * 0
+    return _mean_where(_leads(targets, teacher), _margins(logits - teacher) ** 2)
+
+
+def ranknet_loss(logits: Tensor, targets: Tensor, teacher: Tensor | None = None) -> Tensor:
+    """Cross-entropy of each pair of passages being in the right order.
+
+    After Burges et al., Learning to Rank using Gradient Descent (2005), equation 3, with certain targets. A passage
+    that answers must lead over one that does not; for a question that no passage answers, the teacher says which leads.
+
+    Args:
+        logits: (passages, questions) of one group.
+        targets: The same shape, 1 where the passage answers the question, -1 where it is unknown.
+        teacher: The same shape: a teacher's scores, if there is a teacher.
+
+    Returns:
+        The mean over pairs of passages, a scalar.
+
+    Example:
+        >>> import torch
+        >>> ranknet_loss(torch.zeros(2, 1), torch.tensor([[1.0], [0.0]])).item() == torch.log(torch.tensor(2.0)).item()
+        True
+    """
+    return _mean_where(_leads(targets, teacher), nn.functional.softplus(-_margins(logits)))
+
+
 def group_loss(
     logits: Tensor,
     targets: Tensor,
-    taught: Tensor | None = None,
+    teacher: Tensor | None = None,
     *,
+    loss: str = "listwise",
     teacher_share: float = _TEACHER_SHARE,
     alpha: float = 0.5,
     gamma: float = 0.0,
 ) -> Tensor:
-    """The focal loss over all pairs of a group plus the list loss.
+    """The focal loss over all pairs of a group plus a loss over the order of each question's passages.
 
     Args:
         logits: (passages, questions) of one group.
         targets: The same shape.
-        taught: See ``list_loss``.
-        teacher_share: See ``list_loss``.
+        teacher: The same shape: a teacher's scores, if there is a teacher.
+        loss: The loss over the order, one of ``settings.LOSSES``.
+        teacher_share: See ``list_loss``; the other losses do not read it.
         alpha: See ``focal_loss``.
         gamma: See ``focal_loss``.
 
     Returns:
         A scalar.
     """
-    pairs, order = focal_loss(logits, targets, alpha, gamma), list_loss(logits, targets, taught, teacher_share)
-    return _PAIRS_WEIGHT * pairs + order
+    if loss == "listwise":
+        order = list_loss(logits, targets, teacher, teacher_share)
+    else:
+        losses = {"margin-mse": margin_mse_loss, "kl": kl_loss, "ranknet": ranknet_loss}
+        order = losses[loss](logits, targets, teacher)
+    return _PAIRS_WEIGHT * focal_loss(logits, targets, alpha, gamma) + order
 
 
-def taught(cosines: Tensor | None, logits: Tensor | None) -> Tensor | None:
-    """Teachers' distribution over each question's passages: the softmax of the sum of their scores.
+def sum_teachers(cosines: Tensor | None, logits: Tensor | None) -> Tensor | None:
+    """The sum of teachers' scores, on the scale of logits.
 
     Args:
         cosines: (passages, questions) cosines of a sentence encoder, if there is one.
@@ -109,8 +190,24 @@ def taught(cosines: Tensor | None, logits: Tensor | None) -> Tensor | None:
 
     Example:
         >>> import torch
-        >>> taught(None, torch.zeros(4, 1)).squeeze(1).tolist()
-        [0.25, 0.25, 0.25, 0.25]
+        >>> sum_teachers(torch.tensor([[0.5]]), torch.tensor([[3.0]])).item()
+        28.0
     """
     scores = [score for score in (None if cosines is None else cosines * _SHARPNESS, logits) if score is not None]
-    return torch.stack(scores).sum(0).softmax(0) if scores else None
+    return torch.stack(scores).sum(0) if scores else None
+
+
+def _margins(scores: Tensor) -> Tensor:
+    """(passages, passages, questions): by how much the first passage of a pair leads over the second."""
+    return scores.unsqueeze(1) - scores.unsqueeze(0)
+
+
+def _leads(targets: Tensor, teacher: Tensor | None) -> Tensor:
+    """(passages, passages, questions): whether the first passage of a pair should lead over the second."""
+    leads = (targets.unsqueeze(1) == 1) & (targets.unsqueeze(0) == 0)
+    return leads if teacher is None else leads.where((targets == 1).any(0), _margins(teacher) > 0)
+
+
+def _mean_where(mask: Tensor, losses: Tensor) -> Tensor:
+    """The mean of some losses, 0 where there are none."""
+    return (losses * mask).sum() / mask.sum().clamp(min=1)

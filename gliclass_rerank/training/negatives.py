@@ -6,12 +6,16 @@ which of them still mislead it.
 
 from __future__ import annotations
 
+import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, zip_longest
+from pathlib import Path
 
+from gliclass_rerank.data.atomic_write import atomic_write
 from gliclass_rerank.data.bm25 import KeywordIndex
+from gliclass_rerank.data.progress import progress
 from gliclass_rerank.training.data import TrainingData
 from gliclass_rerank.training.teacher import Teacher
 
@@ -53,9 +57,7 @@ class HardNegatives:
         Returns:
             Positions of passages, fewer than ``count`` where nearly all seem to answer.
         """
-        hit_lists = (rng.sample(hits, len(hits)) for hits in self._finds(question))
-        in_turn = dict.fromkeys(i for turn in zip_longest(*hit_lists) for i in turn if i is not None)
-        chosen = list(islice((i for i in in_turn if self._is_wrong(question, i)), hard))
+        chosen = self._in_turn(question, [rng.sample(hits, len(hits)) for hits in self._finds(question)], hard)
         siblings = self._by_title[self._data.passages[self._data.questions[question].passages[0]].title]
         # A few tries each: where the answer is a common word, nearly every passage holds it.
         drawn = rng.choices(siblings, k=2) + rng.choices(range(len(self._data.passages)), k=count * 4)
@@ -63,6 +65,15 @@ class HardNegatives:
             drawn.reverse()
         others = (i for i in dict.fromkeys(drawn) if i not in chosen and self._is_wrong(question, i))
         return chosen + list(islice(others, count - len(chosen)))
+
+    def hardest(self, question: int, count: int) -> list[int]:
+        """The first hard negatives of a question, in turn a given one and a searched or mined one.
+
+        Args:
+            question: Its position in the data.
+            count: How many at most.
+        """
+        return self._in_turn(question, self._finds(question), count)
 
     def search(self, query: str, top_k: int) -> list[int]:
         """BM25's first hits for a query, best first."""
@@ -89,6 +100,11 @@ class HardNegatives:
         the_question = self._data.questions[question]
         return passage in the_question.passages or the_question.is_named_in(self._data.passages[passage].whole)
 
+    def _in_turn(self, question: int, hit_lists: Iterable[Sequence[int]], count: int) -> list[int]:
+        """The first hits of each list, then the second ones and so on, as far as they do not answer the question."""
+        in_turn = dict.fromkeys(i for turn in zip_longest(*hit_lists) for i in turn if i is not None)
+        return list(islice((i for i in in_turn if self._is_wrong(question, i)), count))
+
     def _is_wrong(self, question: int, passage: int) -> bool:
         return not self.answers(question, passage) and not self._may_answer(question, passage)
 
@@ -111,3 +127,35 @@ class HardNegatives:
         if self._teacher:
             hits.append(self._teacher.nearest(question, top_k))
         return hits
+
+
+def write_negatives(path: Path, data: TrainingData, negatives: HardNegatives, count: int = _MISLEADING) -> None:
+    r"""Write each question with its passages and hard negatives as a line of JSON, which training reads too.
+
+    Args:
+        path: The file; its folder is made if absent.
+        data: The questions.
+        negatives: Made from the same data.
+        count: Negatives of a question at most.
+
+    Raises:
+        OSError: The file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from gliclass_rerank.training.data import Passage, Question
+        >>> passages = [Passage("", "Cats purr."), Passage("", "Cats sleep.")]
+        >>> data = TrainingData(passages, [Question("do cats purr?", (0,))])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_negatives(Path(folder) / "n.jsonl", data, HardNegatives(data))
+        ...     (Path(folder) / "n.jsonl").read_text()
+        '{"query": "do cats purr?", "positives": ["Cats purr."], "negatives": ["Cats sleep."]}\n'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        for i, question in enumerate(progress(data.questions, "writing hard negatives")):
+            positives, hard = (
+                [data.passages[position].whole for position in positions]
+                for positions in (question.passages, negatives.hardest(i, count))
+            )
+            file.write(json.dumps({"query": question.text, "positives": positives, "negatives": hard}) + "\n")

@@ -8,13 +8,17 @@ their tokens, projected by (nearly) the identity, normalised, and multiplied. Th
 
 from __future__ import annotations
 
+import math
 import os
+from collections import Counter
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from gliclass_rerank.engine.weights import read_headers
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.modeling.heads import Projector, WeightedDotScorer
@@ -75,6 +79,26 @@ def start_from_encoder(folder: str | os.PathLike[str], name: str) -> tuple[GLiCl
         _start_as_identity(projector)
     _start_as_product(cast("WeightedDotScorer", network.scorer))
     return network, tokenizer
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The type that most weights of a checkpoint or encoder are stored in; fp32 for types that are neither of 16 bits.
+
+    Args:
+        folder: With safetensors weights.
+
+    Raises:
+        CheckpointError: The weights are missing or damaged.
+
+    Example:
+        >>> from gliclass_rerank.engine.checkpoint import BUNDLED
+        >>> stored_dtype(BUNDLED)
+        torch.float16
+    """
+    sizes: Counter[str] = Counter()
+    for tensor in read_headers(folder).values():
+        sizes[tensor.dtype] += math.prod(tensor.shape)
+    return {"F16": torch.float16, "BF16": torch.bfloat16}.get(max(sizes, key=sizes.__getitem__), torch.float32)
 
 
 @torch.no_grad()

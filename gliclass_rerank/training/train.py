@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from gliclass_rerank.engine.checkpoint import (
+    Checkpoint,
     check_unused,
     find_checkpoint,
     is_gliclass,
@@ -22,29 +23,25 @@ from gliclass_rerank.engine.checkpoint import (
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt.builder import PromptBuilder
-from gliclass_rerank.training.data import Question, TrainingData, set_aside
+from gliclass_rerank.training.card import write_card
+from gliclass_rerank.training.data import TrainingData, set_aside
+from gliclass_rerank.training.dev import DevScores, dev_rankings
 from gliclass_rerank.training.lora import LORA_PRESETS, add_lora, merge_lora
-from gliclass_rerank.training.negatives import HardNegatives
+from gliclass_rerank.training.mining import STATES, last_state
+from gliclass_rerank.training.negatives import HardNegatives, write_negatives
 from gliclass_rerank.training.platt import forget_threshold
 from gliclass_rerank.training.reading import read_data
 from gliclass_rerank.training.sampling import GroupSampler
-from gliclass_rerank.training.start import start_from_encoder
-from gliclass_rerank.training.teacher import ask_teacher
-from gliclass_rerank.training.trainer import (
-    STATES,
-    GroupTrainer,
-    Ranking,
-    TrainingSettings,
-    last_state,
-    set_training_attention,
-)
+from gliclass_rerank.training.settings import TrainingSettings
+from gliclass_rerank.training.start import start_from_encoder, stored_dtype
+from gliclass_rerank.training.teacher import Teacher, ask_teacher
+from gliclass_rerank.training.trainer import GroupTrainer, set_training_attention
 
 RECORD = "training.json"  # what a run was started with
 KEPT_OUT = "kept_out"  # in it, the keys of questions that it was not trained on
 _TEACHER_CACHE = "teacher.safetensors"
 _HELD_OUT = 300  # questions at most, where nothing is said
-_DEV_QUESTIONS = 100  # at most
-_DEV_CANDIDATES = 20
+_REPORTS = "runs"  # where transformers puts TensorBoard's files, beside the states
 
 
 def train(
@@ -57,9 +54,10 @@ def train(
     teacher: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     exclude: Collection[str] = (),
     held_out: int | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> None:
-    """Train a reranker and save its checkpoint.
+    dtype: torch.dtype | None = None,
+    negatives_file: str | os.PathLike[str] | None = None,
+) -> DevScores:
+    """Train a reranker, and save the checkpoint of its best state and a model card.
 
     A run that was stopped goes on from its last saved state when it is started again with the
     same arguments.
@@ -75,75 +73,106 @@ def train(
             sum of their scores is learned then. With the start as a teacher, less of it is forgotten.
         exclude: Ids of passages to leave out.
         held_out: How many questions to keep out of training, to calibrate on afterwards and to
-            measure with meanwhile (at most a hundred of them); None for a tenth, at most 300.
-        dtype: What the weights are saved as.
+            measure with meanwhile (at most a hundred of them); None for a tenth, at most 300. See ``set_aside``.
+        dtype: What the weights are saved as; None for what the start's are stored as.
+        negatives_file: Where to write each question's hard negatives in the end; see ``write_negatives``.
+
+    Returns:
+        nDCG@10 on the held-out questions, before training and of each state; the best state was saved. Without
+        held-out questions there are no scores, and the last state was saved.
 
     Raises:
         CheckpointError: The start or the teacher cannot be loaded.
         OSError: A file is missing.
-        ValueError: The data or the preset does not fit, or the output folder holds another run.
+        ValueError: The data, the preset or the loss does not fit, or the output folder holds another run.
 
     Example:
         >>> train("all-MiniLM-L6-v2", ["squad_train"], "my-model", TrainingSettings())  # doctest: +SKIP
     """
     check_unused(output)
     output = Path(output)
-    if lora is not None and lora not in LORA_PRESETS:
-        raise ValueError(f"lora is {lora!r}, expected one of {', '.join(LORA_PRESETS)}.")
-    if lora and settings.focal_alpha is None:
-        settings = replace(settings, focal_alpha=LORA_PRESETS[lora].focal_alpha)
+    teachers = _teachers(teacher)
+    settings = settings.fit_to_lora(lora)
+    settings.check_loss(has_teacher=bool(teachers))
     if settings.freeze_embeddings and start is not None and not is_gliclass(start):
         raise ValueError("freeze_embeddings is set, but a bare encoder's new tokens have yet to be learned.")
     everything = read_data(sources, exclude=exclude)
     count = min(len(everything.questions) // 10, _HELD_OUT) if held_out is None else held_out
+    if settings.patience and not count:
+        raise ValueError(f"patience is {settings.patience}, but no question is held out. Set held_out, or no patience.")
     data, aside = set_aside(everything, count)
-    teachers = _teachers(teacher)
     given = {"start": _name(start), "teacher": [_name(path) for path in teachers], "lora": lora, "held_out": count}
     state = last_state(output)
     record = {"sources": list(map(_name, sources)), "data": everything.digest, **given, **asdict(settings)}
     _open_run(output, record, [question.key for question in aside], goes_on=state is not None)
-    teacher_folders = [find_checkpoint(path) for path in teachers]
+    vectors, reranker = _load_teachers(teachers, data, settings, output / _TEACHER_CACHE)
     torch.manual_seed(settings.seed)
     network, tokenizer = _load(start)
+    dtype = dtype or stored_dtype(find_checkpoint(start))
     _check_length(settings.max_length, network.config)
     set_training_attention(network)
     if settings.freeze_embeddings:
         network.encoder_model.get_input_embeddings().requires_grad_(False)
-    vectors, reranker = None, None
-    for folder in teacher_folders:
-        if is_gliclass(folder):
-            reranker = load_checkpoint(folder)
-            _check_length(settings.max_length, reranker.config)
-        else:
-            vectors = ask_teacher(folder, data, output / _TEACHER_CACHE)
     negatives = HardNegatives(data, vectors)
     adapted = add_lora(network, LORA_PRESETS[lora]) if lora else None
-    GroupTrainer(
+    scores = GroupTrainer(
         adapted or network,
         PromptBuilder(tokenizer, prompt_first=network.config.prompt_first),
-        GroupSampler(
-            data,
-            negatives,
-            vectors,
-            multi_query_share=settings.multi_query_share,
-            text_share=settings.text_share,
-            statement_share=settings.statement_share,
-            empty_share=settings.empty_share,
-            crop_words=(settings.min_crop_words, settings.max_crop_words),
-            question_words=settings.question_words,
-            seed=settings.seed,
-        ),
+        _make_sampler(data, negatives, vectors, settings),
         output,
         settings,
         negatives=negatives,
-        dev=_dev_rankings(data, aside, negatives),
+        dev=dev_rankings(data, aside, negatives),
         teacher=reranker,
     ).train_on(state)
     network = merge_lora(adapted) if adapted else network
     forget_threshold(network)
+    write_card(output, record, everything, scores)
     save_checkpoint(network, tokenizer, output, dtype=dtype)
+    _clean_up(output)
+    if negatives_file is not None:
+        write_negatives(Path(negatives_file), data, negatives)
+    return scores
+
+
+def _clean_up(output: Path) -> None:
+    """Remove what only a stopped run needs."""
+    for reports in (output / STATES).glob(f"{_REPORTS}/*"):
+        (output / _REPORTS).mkdir(exist_ok=True)
+        reports.rename(output / _REPORTS / reports.name)
     shutil.rmtree(output / STATES, ignore_errors=True)
     (output / _TEACHER_CACHE).unlink(missing_ok=True)
+
+
+def _make_sampler(
+    data: TrainingData, negatives: HardNegatives, teacher: Teacher | None, settings: TrainingSettings
+) -> GroupSampler:
+    return GroupSampler(
+        data,
+        negatives,
+        teacher,
+        multi_query_share=settings.multi_query_share,
+        text_share=settings.text_share,
+        statement_share=settings.statement_share,
+        empty_share=settings.empty_share,
+        crop_words=(settings.min_crop_words, settings.max_crop_words),
+        question_words=settings.question_words,
+        seed=settings.seed,
+    )
+
+
+def _load_teachers(
+    teachers: Sequence[str | os.PathLike[str]], data: TrainingData, settings: TrainingSettings, cache: Path
+) -> tuple[Teacher | None, Checkpoint | None]:
+    """The vectors of a sentence encoder, and a reranker, as far as they are among the teachers."""
+    vectors, reranker = None, None
+    for folder in [find_checkpoint(path) for path in teachers]:
+        if is_gliclass(folder):
+            reranker = load_checkpoint(folder)
+            _check_length(settings.max_length, reranker.config)
+        else:
+            vectors = ask_teacher(folder, data, cache)
+    return vectors, reranker
 
 
 def _open_run(output: Path, settings: dict[str, object], kept_out: list[str], *, goes_on: bool) -> None:
@@ -171,7 +200,9 @@ def _check_length(max_length: int, config: GLiClassConfig) -> None:
 
 def _name(path: str | os.PathLike[str] | None) -> str | None:
     """What a checkpoint or data set is called, wherever its folder lies."""
-    return None if path is None else Path(path).name
+    if path is None:
+        return None
+    return Path(path).resolve().name if Path(path).exists() else os.fspath(path)
 
 
 def _teachers(
@@ -188,15 +219,4 @@ def _load(start: str | os.PathLike[str] | None) -> tuple[GLiClassNetwork, PreTra
     if start is None or is_gliclass(start):
         checkpoint = load_checkpoint(start)
         return checkpoint.network, checkpoint.tokenizer
-    name = os.fspath(start) if not Path(start).exists() else Path(start).resolve().name
-    return start_from_encoder(find_checkpoint(start), name)
-
-
-def _dev_rankings(data: TrainingData, questions: Sequence[Question], negatives: HardNegatives) -> list[Ranking]:
-    """Some questions with BM25's hits and, should it miss them, the passages that answer."""
-    rankings = []
-    for question in questions[:: -(-len(questions) // _DEV_QUESTIONS) or 1]:
-        chosen = list(dict.fromkeys([*negatives.search(question.text, _DEV_CANDIDATES), *question.passages]))
-        relevant = [i for i, position in enumerate(chosen) if position in question.passages]
-        rankings.append(Ranking(question.text, [data.passages[i].whole for i in chosen], relevant))
-    return rankings
+    return start_from_encoder(find_checkpoint(start), str(_name(start)))
