@@ -89,9 +89,6 @@ class GLiClassReranker:
         name: The checkpoint's hub name or folder.
         options: The options that the reranker was loaded with; they are enough to create an equal one.
         engine: Scores passages; the server and bulk jobs call it directly.
-
-    Raises:
-        ValueError: ``max_length`` exceeds the encoder's positions.
     """
 
     def __init__(self, model: LoadedModel, options: RerankerOptions) -> None:
@@ -125,8 +122,7 @@ class GLiClassReranker:
 
         Args:
             model: A hub name or a local folder; None for the bundled model.
-            device: "cpu", "cuda", "cuda:1" or "mps"; None for the first of CUDA, MPS and CPU that is
-                present.
+            device: "cpu", "cuda", "cuda:1" or "mps"; None for the first that is present of CUDA, MPS and CPU.
             dtype: "auto" for bf16 where the hardware runs it fast, else fp32; or "float32",
                 "bfloat16", "float16".
             max_length: Tokens per sequence, query and passage together; None for the smallest of
@@ -135,8 +131,7 @@ class GLiClassReranker:
                 windows of up to 192 tokens, and the best one gives the passage its score.
             long_queries: "error" refuses a query that leaves no room for a passage; "truncate" cuts
                 it so that half of ``max_length`` is left for the passage.
-            token_budget: How many tokens are computed at a time; None for the device's default. Lower
-                it to save memory.
+            token_budget: Tokens computed at a time, fewer to save memory; None for the device's default.
             revision: Branch, tag or commit on the hub.
             token: Access token for the hub; it is not stored.
 
@@ -381,9 +376,8 @@ class GLiClassReranker:
         """Return a list of results for each group of queries that share a prompt, in the order of the passages."""
         from gliclass_rerank.engine.passages import LabelledPassage
 
-        groups: list[tuple[str, ...]] = [(query,) for query in queries]
-        if together:
-            groups = self.engine.group_labels(queries, max_labels=_MAX_LABELS_TOGETHER, facets=facets)
+        group_labels = partial(self.engine.group_labels, max_labels=_MAX_LABELS_TOGETHER, facets=facets)
+        groups = group_labels(queries) if together else [(query,) for query in queries]
         if not passages:  # refuse a bad query even so
             for group in groups:
                 self.engine.check(group, facets)

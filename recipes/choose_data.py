@@ -11,28 +11,38 @@ from gliclass_rerank.data.beir import read_qrels, read_rows
 _NEIGHBOURHOOD = 40  # passages that follow one another in a corpus, mostly of the same page or title
 
 
-def choose_collection(source: Path, target: Path, max_passages: int, *, exclude: frozenset[str] = frozenset()) -> Path:
+def choose_collection(
+    source: Path, target: Path, max_passages: int, *, skip: int = 0, exclude: frozenset[str] = frozenset()
+) -> Path | None:
     """Copy neighbourhoods of a collection, and the queries that one of their passages answers.
 
     Args:
         source: A folder in BEIR layout, with qrels/train.tsv.
         target: The folder to write.
         max_passages: Passages to choose at most.
+        skip: Passages to pass over first: those that a call with this ``max_passages`` chooses.
         exclude: Ids of passages to leave out.
+
+    Returns:
+        The folder; None if no passage that answers a query remains.
     """
     rows = [row for _, row in read_rows(source / "corpus.jsonl")]
     ids = [str(row["_id"]) for row in rows]
     starts = list(range(0, len(rows), _NEIGHBOURHOOD))
     random.Random(source.name).shuffle(starts)
+    skipped: set[str] = set()
     chosen: set[str] = set()
     for start in starts:
         if len(chosen) >= max_passages:
             break
-        chosen.update(id_ for id_ in ids[start : start + _NEIGHBOURHOOD] if id_ not in exclude)
+        neighbourhood = [id_ for id_ in ids[start : start + _NEIGHBOURHOOD] if id_ not in exclude]
+        (skipped if len(skipped) < skip else chosen).update(neighbourhood)
     queries = {str(row["_id"]): row for _, row in read_rows(source / "queries.jsonl")}
     qrels = read_qrels(source / "qrels" / "train.tsv", queries, set(ids))
     judged = {query: {id_: score for id_, score in scores.items() if id_ in chosen} for query, scores in qrels.items()}
     answered = {query for query, scores in judged.items() if any(score > 0 for score in scores.values())}
+    if not answered:
+        return None
     (target / "qrels").mkdir(parents=True, exist_ok=True)
     write_rows(target / "corpus.jsonl", [row for row, id_ in zip(rows, ids, strict=True) if id_ in chosen])
     write_rows(target / "queries.jsonl", [row for id_, row in queries.items() if id_ in answered])

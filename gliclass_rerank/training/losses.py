@@ -204,8 +204,9 @@ def _margins(scores: Tensor) -> Tensor:
 
 def _leads(targets: Tensor, teacher: Tensor | None) -> Tensor:
     """(passages, passages, questions): whether the first passage of a pair should lead over the second."""
-    leads = (targets.unsqueeze(1) == 1) & (targets.unsqueeze(0) == 0)
-    return leads if teacher is None else leads.where((targets == 1).any(0), _margins(teacher) > 0)
+    first, second = targets.unsqueeze(1), targets.unsqueeze(0)
+    leads = (second >= 0) & (first > second)  # -1 is unknown
+    return leads if teacher is None else leads.where((targets > 0).any(0), _margins(teacher) > 0)
 
 
 def _mean_where(mask: Tensor, losses: Tensor) -> Tensor:
