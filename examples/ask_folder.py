@@ -1,4 +1,4 @@
-"""Ask questions about a folder of Markdown files: search, rerank, fill a context, and show it with its sources.
+"""Ask questions about a folder of Markdown files: search, rerank, keep the best sentences, show their sources.
 
     python -m examples.ask_folder FOLDER ["your question" ...]
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
-from gliclass_rerank import GLiClassReranker, RankedPassage, fill_context
+from gliclass_rerank import CompressedPassage, GLiClassReranker, compress_context, highlight
 from gliclass_rerank.data.bm25 import KeywordIndex
 from gliclass_rerank.data.passage_files import PassageFiles, SourcedPassage
 
@@ -38,7 +38,6 @@ INSTRUCTIONS = (
     "If they do not hold the answer, say so."
 )
 _HEADING = re.compile(r"#{1,6} ")
-_SENTENCE = re.compile(r"#{1,6} [^\n]*|\S.*?(?=(?<=[.!?])\s|\n\n|\Z)", re.DOTALL)
 
 
 class Index(Protocol):
@@ -104,23 +103,16 @@ def _belongs_to(passage: SourcedPassage, paragraph: SourcedPassage) -> bool:
     return len(files) == 1 and words <= PASSAGE_WORDS and not _HEADING.match(paragraph.text)
 
 
-def choose_context(reranker: GLiClassReranker, question: str, candidates: Sequence[str]) -> list[RankedPassage]:
-    """The passages that answer, best first, as many as fit into ``TOKEN_BUDGET``.
-
-    Here is the place to give the language model sentences instead of whole passages: return
-    ``compress_context(question, candidates, token_budget=TOKEN_BUDGET, reranker=reranker)``, whose results also
-    have an index, a score and a text.
-    """
-    hits = reranker.rank(question, candidates)
-    return fill_context(hits, TOKEN_BUDGET, threshold=reranker.recommended_threshold)
+def choose_context(reranker: GLiClassReranker, question: str, candidates: Sequence[str]) -> list[CompressedPassage]:
+    """The sentences that answer, by passage, best passage first, as many as fit into ``TOKEN_BUDGET``."""
+    threshold = reranker.recommended_threshold
+    return compress_context(question, candidates, token_budget=TOKEN_BUDGET, reranker=reranker, threshold=threshold)
 
 
 def mark_best_sentence(reranker: GLiClassReranker, question: str, text: str) -> Text:
-    """A passage with the sentence that answers best between » and «."""
-    spans = [match.span() for match in _SENTENCE.finditer(text)]
-    scores = reranker.score(question, [text[start:end] for start, end in spans])
-    start, end = spans[int(np.argmax(scores))]
-    return Text.assemble(text[:start], (f"»{text[start:end]}«", "bold black on yellow"), text[end:])
+    """A text with the sentence that answers best between » and «."""
+    [best] = highlight(question, text, reranker=reranker, top_k=1)
+    return Text.assemble(text[: best.start], (f"»{best.text}«", "bold black on yellow"), text[best.end :])
 
 
 def read_questions(console: Console) -> Iterator[str]:
