@@ -17,6 +17,7 @@ from gliclass_rerank.validation import (
     check_count,
     check_facets,
     check_model,
+    check_required_count,
     check_retrieval_weight,
     check_some_queries,
     check_threshold,
@@ -95,24 +96,6 @@ def check_extract(value: str | None) -> None:
         check_choice("extract", value, get_args(Extract))
 
 
-def check_extract_tokens(value: int) -> None:
-    """Refuse anything but an int of at least 1.
-
-    Args:
-        value: The option ``extract_tokens``.
-
-    Raises:
-        TypeError: It is not an int.
-        ValueError: It is below 1.
-
-    Example:
-        >>> check_extract_tokens(1000)
-    """
-    if value is None:
-        raise TypeError("extract_tokens is None; expected an int of at least 1.")
-    check_count("extract_tokens", value)
-
-
 def remove_relevance(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a document's metadata without the keys of ``add_relevance``.
 
@@ -168,7 +151,7 @@ def check_option(name: str, value: Any) -> Any:  # noqa: ANN401
     elif name == "extract":
         check_extract(value)
     elif name == "extract_tokens":
-        check_extract_tokens(value)
+        check_required_count(name, value)
     elif name == "retrieval_weight":
         check_retrieval_weight(value)
     elif name == "facets":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from gliclass_rerank.reranker import RankedPassage
-from gliclass_rerank.validation import check_count, check_threshold
+from gliclass_rerank.validation import check_required_count, check_threshold
 
 
 def fill_context(
@@ -39,7 +39,7 @@ def fill_context(
         >>> [hit.text for hit in fill_context(hits, 2, count_tokens=lambda text: len(text.split()))]
         ['one two']
     """
-    check_token_budget(token_budget)
+    check_required_count("token_budget", token_budget)
     check_threshold("threshold", threshold)
     count = count_tokens or estimate_tokens
     chosen: dict[str, RankedPassage] = {}
@@ -54,24 +54,6 @@ def fill_context(
             chosen[hit.text] = hit
             remaining -= tokens
     return list(chosen.values())
-
-
-def check_token_budget(token_budget: int) -> None:
-    """Refuse anything but an int of at least 1.
-
-    Args:
-        token_budget: The budget.
-
-    Raises:
-        TypeError: It is not an int.
-        ValueError: It is below 1.
-
-    Example:
-        >>> check_token_budget(100)
-    """
-    if token_budget is None:
-        raise TypeError("token_budget is None; expected an int of at least 1.")
-    check_count("token_budget", token_budget)
 
 
 def estimate_tokens(text: str) -> int:

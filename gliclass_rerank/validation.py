@@ -25,6 +25,13 @@ def check_count(name: str, value: int | None) -> None:
         raise ValueError(f"{name} is {value}; expected at least 1, or None.")
 
 
+def check_required_count(name: str, value: int) -> None:
+    """Refuse anything but an int of at least 1."""
+    if value is None:
+        raise TypeError(f"{name} is None; expected an int of at least 1.")
+    check_count(name, value)
+
+
 def check_threshold(name: str, value: float | None, *, way_out: str = "or None for all passages") -> None:
     """Refuse anything but None and a number in [0, 1]."""
     if value is None:

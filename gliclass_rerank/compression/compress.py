@@ -13,10 +13,17 @@ from gliclass_rerank.compression.spans import (
     merge_neighbours,
     score_sentences,
 )
-from gliclass_rerank.context import check_token_budget, estimate_tokens
+from gliclass_rerank.context import estimate_tokens
 from gliclass_rerank.fusion import Fusion
 from gliclass_rerank.reranker import GLiClassReranker, RankedPassage
-from gliclass_rerank.validation import check_count, check_some_queries, check_text, check_texts, check_threshold
+from gliclass_rerank.validation import (
+    check_count,
+    check_required_count,
+    check_some_queries,
+    check_text,
+    check_texts,
+    check_threshold,
+)
 
 # Sentences are scored in the best passages that would fill the budget so many times, and in five at least: they hold
 # the answer, and the rest costs time.
@@ -95,7 +102,7 @@ def compress_context(
         >>> best.text, best.index, (best.spans[0].start, best.spans[0].end)
         ('It is brewed from leaves.', 0, (16, 41))
     """
-    check_token_budget(token_budget)
+    check_required_count("token_budget", token_budget)
     queries = check_some_queries("query", query)
     passages = check_texts("passages", passages)
     reranker = reranker or GLiClassReranker.from_pretrained()

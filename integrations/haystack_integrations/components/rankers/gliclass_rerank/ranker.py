@@ -22,14 +22,20 @@ from gliclass_rerank.adapter import (
     LazyReranker,
     add_relevance,
     check_extract,
-    check_extract_tokens,
     check_items,
     normalize_facets,
     read_options,
 )
 from gliclass_rerank.fusion import Fusion
 from gliclass_rerank.options import LongPassages, LongQueries
-from gliclass_rerank.validation import Dtype, check_choice, check_retrieval_weight, check_some_queries, check_texts
+from gliclass_rerank.validation import (
+    Dtype,
+    check_choice,
+    check_required_count,
+    check_retrieval_weight,
+    check_some_queries,
+    check_texts,
+)
 
 
 @component
@@ -121,7 +127,7 @@ class GLiClassRanker:
         check_choice("fusion", fusion, get_args(Fusion))
         check_retrieval_weight(retrieval_weight)
         check_extract(extract)
-        check_extract_tokens(extract_tokens)
+        check_required_count("extract_tokens", extract_tokens)
         for name, value, expected in (("device", device, ComponentDevice), ("token", token, Secret)):
             if value is not None and not isinstance(value, expected):
                 raise TypeError(f"{name} is of type {type(value).__name__}; expected a {expected.__name__}, or None.")
@@ -211,7 +217,7 @@ class GLiClassRanker:
         extract_tokens = self.extract_tokens if extract_tokens is None else extract_tokens
         check_limits(top_k, score_threshold)
         check_extract(extract)
-        check_extract_tokens(extract_tokens)
+        check_required_count("extract_tokens", extract_tokens)
         queries = [f"{self.query_prefix}{text}{self.query_suffix}" for text in check_some_queries("query", query)]
         documents = drop_duplicates(check_items("documents", documents, Document))
         reranker = self._load() if documents else self._reranker
