@@ -36,7 +36,7 @@ from gliclass_rerank.evaluation.report import as_record
 from gliclass_rerank.training.encoders import encode
 
 SEED = 0
-COMPANIONS = 3  # queries that share the prompt with the one that is measured
+EXTRA_QUERIES = 3  # queries that share the prompt with the one that is measured
 
 Ranker = Callable[[Collection], Score]
 
@@ -74,8 +74,8 @@ def rank_together(reranker: GLiClassReranker, collection: Collection) -> Score:
     def score(query: str, passages: list[str]) -> list[float]:
         rng = random.Random(f"{SEED} {query}")
         others = [other for other in dict.fromkeys(collection.queries.values()) if other != query]
-        companions = rng.sample(others, min(COMPANIONS, len(others)))
-        scores: list[float] = score_among(query, companions, passages, reranker, rng).tolist()
+        extra_queries = rng.sample(others, min(EXTRA_QUERIES, len(others)))
+        scores: list[float] = score_among(query, extra_queries, passages, reranker, rng).tolist()
         return scores
 
     return score
@@ -101,7 +101,7 @@ def load_rankers(cosines: Sequence[str], models: Sequence[str], *, together: boo
         reranker = GLiClassReranker.from_pretrained(model)
         rankers[name] = partial(rank_pairs, reranker.score)
         if together:
-            rankers[f"{name}, {COMPANIONS + 1} together"] = partial(rank_together, reranker)
+            rankers[f"{name}, {EXTRA_QUERIES + 1} together"] = partial(rank_together, reranker)
     return rankers
 
 

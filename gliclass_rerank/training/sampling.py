@@ -22,14 +22,14 @@ _PASSAGES = 6  # the most passages of a group, not counting a near miss
 _HARD = 4  # how many of them are hard negatives
 _MAX_QUESTIONS = 8  # the most questions of a group
 _MULTI_QUERY_SHARE = 0.15
-_MIN_COMPANIONS = 2
-_STRANGERS = 2  # how many randomly chosen questions may be among the companions
+_MIN_EXTRA_QUESTIONS = 2
+_STRANGERS = 2  # how many randomly chosen questions may be among the extra ones
 _NEAR_MISS_SHARE = 0.5
 _TITLE_SHARE = 0.7
 _MAX_LABELS = (8, 32)  # the most labels of a text: usually the first limit, sometimes the second
 _STATEMENT_WORDS = (20, 160)
 _STATEMENT_PASSAGES = 6
-_EMPTY_GAP = 0.05  # how far the cosine of a text that says nothing is below the lowest of the other passages
+_EMPTY_GAP = 0.05  # how far the cosine of a text that says nothing is below the smallest of the other passages
 _QUESTION_KINDS = ("what", "who", "when", "where", "which", "why", "how")
 
 T = TypeVar("T")
@@ -218,11 +218,11 @@ class GroupSampler:
         """Draw a group's questions: the first one, sometimes with others, if they leave room for the passage."""
         numbers = [number]
         if rng.random() < self._multi_query_share:
-            numbers += self._companions(number, passages, rng)
+            numbers += self._extra_questions(number, passages, rng)
         words = accumulate(len(self._data.questions[i].text.split()) for i in numbers)
         return numbers[: max(1, sum(count <= self._question_words for count in words))]
 
-    def _companions(self, number: int, passages: Sequence[int], rng: random.Random) -> list[int]:
+    def _extra_questions(self, number: int, passages: Sequence[int], rng: random.Random) -> list[int]:
         """Draw more questions for a group, about the same passages or any.
 
         A question is left out if a passage seems to answer it without being marked as its answer.
@@ -230,7 +230,7 @@ class GroupSampler:
         others = [q for i in passages for q in self._by_passage[i]]
         others += rng.choices(range(len(self._data.questions)), k=_STRANGERS)
         fair = [q for q in dict.fromkeys(others) if q != number and self._is_fair(q, passages)]
-        return rng.sample(fair, min(len(fair), rng.randint(_MIN_COMPANIONS, _MAX_QUESTIONS - 1)))
+        return rng.sample(fair, min(len(fair), rng.randint(_MIN_EXTRA_QUESTIONS, _MAX_QUESTIONS - 1)))
 
     def _is_fair(self, question: int, passages: Sequence[int]) -> bool:
         marked = self._data.questions[question].passages
