@@ -13,9 +13,10 @@ from gliclass_rerank.training.losses import (
     list_loss,
     margin_mse_loss,
     ranknet_loss,
+    scores_loss,
     sum_teachers,
 )
-from gliclass_rerank.training.settings import LOSSES
+from gliclass_rerank.training.settings import ORDER_LOSSES
 
 
 def test_the_loss_falls_as_answers_rise() -> None:
@@ -71,6 +72,25 @@ def test_kl_is_the_listwise_loss_of_the_teacher_alone_less_what_no_model_can_avo
     torch.testing.assert_close(kl_loss(logits, targets, teacher), list_loss(logits, targets, teacher, 1.0) - entropy)
 
 
+def test_the_goal_of_scores_is_the_teacher_s_with_a_bonus_for_passages_that_answer() -> None:
+    teacher, targets = torch.tensor([[1.0], [2.0], [-9.0]]), torch.tensor([[1.0], [0.0], [-1.0]])
+    goal = torch.tensor([[5.0], [2.0], [-9.0]])
+
+    def loss_of(logits: torch.Tensor) -> float:
+        return scores_loss(logits, targets, teacher, label_bonus=4.0).item()
+
+    at_goal = loss_of(goal)
+    assert loss_of(goal + 7) == pytest.approx(at_goal, abs=1e-5)  # differences count, not the scores themselves
+    for passage in range(3):  # also the last one, which the teacher alone judged
+        for step in (-2.0, 2.0):
+            moved = goal.clone()
+            moved[passage] += step
+            assert loss_of(moved) > at_goal + 0.03
+    assert scores_loss(goal, targets) == 0  # without a teacher
+    far_off = loss_of(goal + torch.tensor([[0.0], [0.0], [1e6]]))
+    assert far_off < loss_of(goal + torch.tensor([[0.0], [0.0], [1e5]])) * 11  # no worse than the order alone
+
+
 def test_margins_are_those_of_answers_over_other_passages() -> None:
     logits, teacher = torch.tensor([[3.0], [1.0], [0.0], [9.0]]), torch.tensor([[6.0], [5.0], [1.0], [0.0]])
     targets = torch.tensor([[1.0], [0.0], [0.0], [-1.0]])  # nobody judged the last one
@@ -87,7 +107,7 @@ def test_ranknet_counts_pairs_in_the_wrong_order() -> None:
     assert ranknet_loss(wrong, torch.zeros(2, 1), teacher=right) > 7
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ORDER_LOSSES)
 def test_every_loss_learns_the_teacher_s_order_where_nobody_judged(name: str) -> None:
     logits = torch.zeros(4, 2, requires_grad=True)
     teacher, unknown = torch.tensor([[3.0, 0.0], [2.0, 1.0], [1.0, 3.0], [0.0, 2.0]]), torch.full((4, 2), -1.0)
@@ -97,7 +117,7 @@ def test_every_loss_learns_the_teacher_s_order_where_nobody_judged(name: str) ->
     assert torch.equal(logits.argsort(0), teacher.argsort(0))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ORDER_LOSSES)
 def test_a_single_passage_has_no_order_to_learn(name: str) -> None:
     logits, targets = torch.tensor([[2.0, -1.0]]), torch.tensor([[1.0, 0.0]])
     torch.testing.assert_close(group_loss(logits, targets, loss=name), 2 * focal_loss(logits, targets))

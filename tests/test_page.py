@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,19 +15,13 @@ import pytest
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.serving.app import make_app
 from gliclass_rerank.serving.limits import Limits
+from tests.headless_browser import needs_browser, open_browser
 from tests.real_server import Serving
 from tests.serving_helpers import QUERY
 
-webdriver = pytest.importorskip("selenium.webdriver")
-from selenium.webdriver.chrome.service import Service  # noqa: E402 - after the check that it is there
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-needs_browser = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="needs a browser: apt-get install chromium chromium-driver"
-)
+pytest.importorskip("selenium.webdriver")
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 ANSWER = "Leaves turn light, water and air into sugar."
 PASSAGES = ["The market closed early.", f"The garden is behind the house. {ANSWER} Nobody goes there.", "Bread rises."]
@@ -48,16 +41,8 @@ def client(bundled: GLiClassReranker) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--disable-dev-shm-usage", "--window-size=1200,900"):
-        options.add_argument(argument)
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # Chromium's sandbox refuses to run as root, as in many containers
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, Service(DRIVER))
-    yield driver
-    driver.quit()
+    with open_browser() as driver:
+        yield driver
 
 
 class PageUser:

@@ -145,9 +145,9 @@ def test_a_network_keeps_its_encoder_and_gets_control_tokens(encoder: Path) -> N
         torch.testing.assert_close(ours, bare(ids).last_hidden_state, atol=1e-4, rtol=0)
     assert tokenizer.convert_tokens_to_ids("<<LABEL>>") == network.config.class_token_index
     embeddings = network.encoder_model.get_input_embeddings().weight
-    torch.testing.assert_close(
-        embeddings[network.config.class_token_index], bare.embeddings.word_embeddings.weight.mean(0)
-    )
+    first = bare.embeddings.word_embeddings.weight[tokenizer.cls_token_id]
+    for index in (network.config.class_token_index, network.config.text_token_index):
+        torch.testing.assert_close(embeddings[index], first)
 
 
 # Training

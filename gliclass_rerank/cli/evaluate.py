@@ -25,6 +25,7 @@ from gliclass_rerank.evaluation import evaluate as evaluate_one
 from gliclass_rerank.evaluation.classification import LABELS, read_labelled_texts
 from gliclass_rerank.evaluation.comparison import compare
 from gliclass_rerank.evaluation.environment import describe_command, describe_environment
+from gliclass_rerank.evaluation.html_report import write_html_report
 from gliclass_rerank.evaluation.plot import save_plot
 from gliclass_rerank.evaluation.report import (
     as_classification_record,
@@ -72,6 +73,10 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; the best there is without it.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every figure into this file.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw bars into this PNG file.")] = None,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write an HTML page with each query and each model's first passages."),
+    ] = None,
 ) -> None:
     """Rerank each COLLECTION with each model, and measure how good the order is.
 
@@ -82,8 +87,8 @@ def evaluate(
     """
     with errors_in_one_line():
         labelled = [folder for folder in collections if (folder / LABELS).is_file()]
-        rankings_only = {"--plot": plot_file, "--baseline": baseline, "--strata": strata}
-        _check_before_work(json_file, plot_file, labelled, collections, nli, wording, rankings_only)
+        rankings_only = {"--plot": plot_file, "--report": report_file, "--baseline": baseline, "--strata": strata}
+        _check_before_work(json_file, plot_file, report_file, labelled, collections, nli, wording, rankings_only)
         check_dtype(dtype)
         named, baseline_name = _name_all(model, baseline)
         with errors.status("reading", spinner="dots"):
@@ -110,6 +115,8 @@ def evaluate(
             json_file.write_text(text, encoding="utf-8")
         if plot_file is not None:
             save_plot(results, plot_file)
+        if report_file is not None:
+            write_html_report(read, results, report_file, title=record["command"])
     console = Console()
     if console.is_terminal:
         for table in tables:
@@ -125,6 +132,7 @@ def evaluate(
 def _check_before_work(
     json_file: Path | None,
     plot_file: Path | None,
+    report_file: Path | None,
     labelled: Sequence[Path],
     folders: Sequence[Path],
     nli: Sequence[str] | None,
@@ -140,13 +148,14 @@ def _check_before_work(
     if wording is not None and len(labelled) != 1:
         raise ValueError(f"--labels are those of one set of labelled texts, but {len(labelled)} folders are such.")
     ranking = ["ir_measures", "scipy"] if len(labelled) < len(folders) else []
-    for module in [*ranking, *(["sklearn"] if labelled else []), *(["matplotlib"] if plot_file else [])]:
+    for module in [*ranking, *(["sklearn"] if labelled else []), *(["matplotlib"] if plot_file or report_file else [])]:
         require(module, extra="eval")
-    for option, path in (("--json", json_file), ("--plot", plot_file)):
+    for option, path in (("--json", json_file), ("--plot", plot_file), ("--report", report_file)):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             raise ValueError(f"{option} is {str(path)!r}, expected a file in a folder that exists.")
-    if plot_file is not None and plot_file.suffix.lower() != ".png":
-        raise ValueError(f"--plot is {str(plot_file)!r}, expected a name that ends in .png.")
+    for option, path, suffix in (("--plot", plot_file, ".png"), ("--report", report_file, ".html")):
+        if path is not None and path.suffix.lower() != suffix:
+            raise ValueError(f"{option} is {str(path)!r}, expected a name that ends in {suffix}.")
 
 
 def _name_all(models: Sequence[str] | None, baseline: str | None) -> tuple[dict[str, str | None], str | None]:

@@ -102,6 +102,9 @@ def train(
     teacher_share: Annotated[
         float, typer.Option(min=0, max=1, help="Of the order to learn, where the answer is known.")
     ] = 0.1,
+    label_bonus: Annotated[
+        float, typer.Option(min=0, help="Added to the teacher's logit of a passage that answers, by the loss 'scores'.")
+    ] = 3.0,
     multi_query_share: Annotated[
         float,
         typer.Option(
@@ -155,6 +158,7 @@ def train(
             focal_gamma=focal_gamma,
             answer_weight=answer_weight,
             teacher_share=teacher_share,
+            label_bonus=label_bonus,
             multi_query_share=multi_query_share,
             freeze_embeddings=freeze_embeddings,
             mine_every=mine_every,

@@ -24,6 +24,7 @@ class Evaluation:
         queries: Ids of the queries, in the order of each estimate's values.
         first_stage: An estimate for each of ``MEASURES``.
         reranked: The same after reranking, with p-values against the first stage.
+        scores: By query id, the score of each candidate, in the first stage's order.
     """
 
     collection: str
@@ -31,6 +32,7 @@ class Evaluation:
     queries: tuple[str, ...]
     first_stage: dict[str, Estimate]
     reranked: dict[str, Estimate]
+    scores: dict[str, tuple[float, ...]]
 
 
 def evaluate(collection: Collection, score: Score) -> Evaluation:
@@ -56,7 +58,8 @@ def evaluate(collection: Collection, score: Score) -> Evaluation:
         require(module, extra="eval")
     if not collection.queries:
         raise ValueError(f"collection is {collection.name!r}, which has no queries.")
-    reranked = {query: _rerank(collection, query, score) for query in collection.queries}
+    scores = {query: _score(collection, query, score) for query in collection.queries}
+    reranked = {query: order_by_scores(collection.candidates[query], row) for query, row in scores.items()}
     qrels = {query: collection.qrels[query] for query in collection.queries}
     before, after = measure(qrels, collection.candidates), measure(qrels, reranked)
     return Evaluation(
@@ -65,17 +68,32 @@ def evaluate(collection: Collection, score: Score) -> Evaluation:
         tuple(qrels),
         {name: Estimate.of(values) for name, values in before.items()},
         {name: Estimate.of(values, before[name]) for name, values in after.items()},
+        scores,
     )
 
 
-def _rerank(collection: Collection, query: str, score: Score) -> list[str]:
+def order_by_scores(ids: Sequence[str], scores: Sequence[float]) -> list[str]:
+    """Order passages by their scores; equal ones keep their order.
+
+    Args:
+        ids: Ids of passages.
+        scores: A score for each; higher is better.
+
+    Example:
+        >>> order_by_scores(["a", "b", "c"], [0.5, 0.9, 0.5])
+        ['b', 'a', 'c']
+    """
+    return [ids[i] for i in sorted(range(len(ids)), key=lambda i: -scores[i])]
+
+
+def _score(collection: Collection, query: str, score: Score) -> tuple[float, ...]:
     ids = collection.candidates[query]
     if not ids:
-        return []
-    scores = list(score(collection.queries[query], [collection.passages[i] for i in ids]))
+        return ()
+    scores = tuple(map(float, score(collection.queries[query], [collection.passages[i] for i in ids])))
     if len(scores) != len(ids):
         raise ValueError(f"score gave {len(scores)} scores for the {len(ids)} candidates of query {query!r}.")
     for passage, value in zip(ids, scores, strict=True):
         if not math.isfinite(value):
             raise ValueError(f"score gave {value} for query {query!r} and passage {passage!r}, expected a number.")
-    return [ids[i] for i in sorted(range(len(ids)), key=lambda i: -scores[i])]
+    return scores

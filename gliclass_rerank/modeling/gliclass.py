@@ -70,13 +70,21 @@ class GLiClassNetwork(nn.Module):
         Returns:
             (batch, length, hidden) token vectors in fp32.
         """
-        inputs: dict[str, Any] = {"input_ids": input_ids}
-        if self.config.use_segment_embeddings:
-            inputs = {"inputs_embeds": self._with_segments(input_ids)}
         layer = self._hidden_layer
-        output = self.encoder_model(**inputs, attention_mask=attention_mask, output_hidden_states=layer != -1)
+        output = self._run_encoder(input_ids, attention_mask, output_hidden_states=layer != -1)
         vectors: Tensor = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
         return vectors.float()
+
+    def encode_layers(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """Run the encoder on padded sequences; see ``encode``.
+
+        Returns:
+            The states of the embeddings and after each layer, (batch, length, hidden) each.
+        """
+        states: tuple[Tensor, ...] = self._run_encoder(
+            input_ids, attention_mask, output_hidden_states=True
+        ).hidden_states
+        return states
 
     def score_tokens(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, num_labels: int) -> Tensor:
         """Run the head.
@@ -146,6 +154,12 @@ class GLiClassNetwork(nn.Module):
             labels = labels / (labels.norm(dim=-1, keepdim=True) + _EPSILON)
         logits: Tensor = self.scorer(text, labels, text_mask, label_mask)
         return logits * self.logit_scale if self.config.normalize_features else logits
+
+    def _run_encoder(self, input_ids: Tensor, attention_mask: Tensor, **options: bool) -> Any:  # noqa: ANN401 - an encoder's
+        inputs = {"input_ids": input_ids}
+        if self.config.use_segment_embeddings:
+            inputs = {"inputs_embeds": self._with_segments(input_ids)}
+        return self.encoder_model(**inputs, attention_mask=attention_mask, **options)
 
     def _with_segments(self, input_ids: Tensor) -> Tensor:
         embeddings: Tensor = self.encoder_model.get_input_embeddings()(input_ids)

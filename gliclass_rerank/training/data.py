@@ -9,6 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _MIN_GROUPS = 10  # a few long articles would say little of others
 _log = logging.getLogger(__name__)
@@ -121,11 +124,11 @@ class TrainingData:
         return digest.hexdigest()[:16]
 
 
-def spread(questions: Sequence[Question], count: int) -> list[Question]:
-    """Choose some questions, evenly over all of them.
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """Choose some questions or passages, evenly over all of them.
 
     Args:
-        questions: All.
+        items: All.
         count: How many.
 
     Raises:
@@ -135,9 +138,9 @@ def spread(questions: Sequence[Question], count: int) -> list[Question]:
         >>> [question.text for question in spread([Question(str(i), (0,)) for i in range(6)], 2)]
         ['0', '3']
     """
-    if count > len(questions):
-        raise ValueError(f"{count} questions are asked for, but the data has only {len(questions)}.")
-    return [questions[i * len(questions) // count] for i in range(count)]
+    if count > len(items):
+        raise ValueError(f"{count} questions are asked for, but the data has only {len(items)}.")
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def set_aside(data: TrainingData, count: int) -> tuple[TrainingData, Sequence[Question]]:

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 _SHARPNESS = 50.0  # of a sentence encoder's cosines, which lie close together
 _TEACHER_SHARE = 0.1
+_SCORES_TEMPERATURE = 1.5  # softens the goal, so that more than the first passage counts
+_ERROR_WEIGHT = 0.05
+_MAX_ERROR = 10.0  # where one teacher is far off, no single passage may outweigh the others
 _PAIRS_WEIGHT = 2.0  # makes the focal loss with alpha 0.5 and gamma 0 plain cross-entropy
 
 
@@ -124,6 +127,37 @@ def margin_mse_loss(logits: Tensor, targets: Tensor, teacher: Tensor | None = No
     return _mean_where(_leads(targets, teacher), _margins(logits - teacher) ** 2)
 
 
+def scores_loss(logits: Tensor, targets: Tensor, teacher: Tensor | None = None, label_bonus: float = 3.0) -> Tensor:
+    """How far the scores of each question's passages are from a teacher's, raised for passages that answer.
+
+    The teacher brings what it knows of text without labels, the bonus what the labels know better. The loss is the
+    cross-entropy over the passages, which cares for the order at the front, plus a share of the squared error of all
+    differences, which keeps what the teacher says of the others.
+
+    Args:
+        logits: (passages, questions) of one group.
+        targets: The same shape, 1 where the passage answers the question, -1 where it is unknown.
+        teacher: The same shape: a teacher's scores. Without them the loss is 0.
+        label_bonus: What is added to the teacher's logit of a passage that answers.
+
+    Returns:
+        The mean over questions, a scalar; 0 for equal differences of scores, up to the entropy of the goal.
+
+    Example:
+        >>> import torch
+        >>> goal = torch.tensor([[30.0], [0.0]])
+        >>> scores_loss(goal + 5, torch.zeros(2, 1), teacher=goal).item() < 1e-6
+        True
+    """
+    if teacher is None or len(logits) == 1:
+        return logits.sum() * 0
+    goal = teacher + label_bonus * targets.clamp(min=0)
+    order = nn.functional.cross_entropy(logits.T, (goal / _SCORES_TEMPERATURE).softmax(0).T)
+    error = logits - goal
+    error = (error - error.mean(0)).clamp(-_MAX_ERROR, _MAX_ERROR)
+    return order + _ERROR_WEIGHT * error.square().mean()
+
+
 def ranknet_loss(logits: Tensor, targets: Tensor, teacher: Tensor | None = None) -> Tensor:
     """Cross-entropy of each pair of passages being in the right order.
 
@@ -153,6 +187,7 @@ def group_loss(
     *,
     loss: str = "listwise",
     teacher_share: float = _TEACHER_SHARE,
+    label_bonus: float = 3.0,
     alpha: float = 0.5,
     gamma: float = 0.0,
 ) -> Tensor:
@@ -162,8 +197,9 @@ def group_loss(
         logits: (passages, questions) of one group.
         targets: The same shape.
         teacher: The same shape: a teacher's scores, if there is a teacher.
-        loss: The loss over the order, one of ``settings.LOSSES``.
+        loss: The loss over the order, one of ``settings.ORDER_LOSSES``.
         teacher_share: See ``list_loss``; the other losses do not read it.
+        label_bonus: See ``scores_loss``; the other losses do not read it.
         alpha: See ``focal_loss``.
         gamma: See ``focal_loss``.
 
@@ -172,6 +208,8 @@ def group_loss(
     """
     if loss == "listwise":
         order = list_loss(logits, targets, teacher, teacher_share)
+    elif loss == "scores":
+        order = scores_loss(logits, targets, teacher, label_bonus)
     else:
         losses = {"margin-mse": margin_mse_loss, "kl": kl_loss, "ranknet": ranknet_loss}
         order = losses[loss](logits, targets, teacher)

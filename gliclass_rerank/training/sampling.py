@@ -27,9 +27,9 @@ _STRANGERS = 2  # how many randomly chosen questions may be among the extra ones
 _NEAR_MISS_SHARE = 0.5
 _TITLE_SHARE = 0.7
 _MAX_LABELS = (8, 32)  # the most labels of a text: usually the first limit, sometimes the second
-_STATEMENT_WORDS = (20, 160)
+_STATEMENT_WORDS = (4, 160)
 _STATEMENT_PASSAGES = 6
-_EMPTY_GAP = 0.05  # how far the cosine of a text that says nothing is below the smallest of the other passages
+_EMPTY_GAP = 0.12  # how far the cosine of a text that says nothing is below the smallest of the other passages
 _QUESTION_KINDS = ("what", "who", "when", "where", "which", "why", "how")
 
 T = TypeVar("T")
@@ -188,7 +188,9 @@ class GroupSampler:
         chosen = rng.sample(like, min(len(like), _STATEMENT_PASSAGES - 2))
         chosen += rng.sample(range(len(self._data.passages)), min(2, len(self._data.passages)))
         chosen = [i for i in dict.fromkeys(chosen) if i != source]
-        query = crop(self._data.passages[source].whole, rng.randint(*_STATEMENT_WORDS), rng)[0]
+        shortest, longest = _STATEMENT_WORDS
+        words = int(shortest * (longest / shortest) ** rng.random())  # short ones as often as long ones
+        query = crop(self._data.passages[source].whole, words, rng)[0]
         texts = [self._data.passages[i].whole for i in chosen]
         similarities = self._teacher.passage_similarities(chosen, source)
         return Group(texts, [query], [[-1]] * len(chosen), similarities)

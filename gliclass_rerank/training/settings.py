@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 from gliclass_rerank.training.lora import LORA_PRESETS
 
-LOSSES = ("listwise", "margin-mse", "kl", "ranknet")
-LOSSES_OF_A_TEACHER = ("margin-mse", "kl")
+READING_APART = "reading-apart"
+ORDER_LOSSES = ("listwise", "margin-mse", "kl", "ranknet", "scores")
+LOSSES = (*ORDER_LOSSES, READING_APART)
+LOSSES_OF_A_TEACHER = ("margin-mse", "kl", "scores")
 _LEARNING_RATE = 6e-5
 _LORA_LEARNING_RATE = 5e-4
 
@@ -23,13 +25,15 @@ class TrainingSettings:
             for 6e-5, or 5e-4 with LoRA.
         head_learning_rate: The same for projectors and scorer.
         max_length: Tokens per sequence.
-        loss: The loss over the order of each question's passages, one of ``LOSSES``; it is added to the focal loss
-            over pairs. "margin-mse" and "kl" need a teacher.
+        loss: The loss over the order of each question's passages, one of ``ORDER_LOSSES``; it is added to the focal
+            loss over pairs. "margin-mse", "kl" and "scores" need a teacher. "reading-apart" stands alone and reads no
+            target: see ``reading_apart.ReadingApart``.
         focal_alpha: Weight of positives in the focal loss; None for the LoRA preset's, or 0.5.
         focal_gamma: How much less the focal loss weighs easy pairs; 0 for no difference.
         answer_weight: Weight of the loss for finding the words of the answers, where they are known; 0 to leave
             it out.
         teacher_share: The teacher's share of the listwise loss's target where the answer is known, in [0, 1].
+        label_bonus: What a passage that answers gets above the teacher's logit in the "scores" loss.
         multi_query_share: Share of the question groups that have several questions, in [0, 1], so that the model
             learns to score several queries at a time.
         text_share: See ``GroupSampler``.
@@ -60,6 +64,7 @@ class TrainingSettings:
     focal_gamma: float = 0.0
     answer_weight: float = 1.0
     teacher_share: float = 0.1
+    label_bonus: float = 3.0
     multi_query_share: float = 0.15
     text_share: float | None = None
     statement_share: float = 0.0

@@ -24,6 +24,7 @@ from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.modeling.heads import Projector, WeightedDotScorer
 from gliclass_rerank.prompt.builder import EXAMPLE_TOKEN, LABEL_TOKEN, TEXT_TOKEN
 from gliclass_rerank.training.encoders import load_encoder
+from gliclass_rerank.training.sides import EXTRA_UNITS
 
 # GELU is nearly the identity for inputs well above zero: shift there, and back afterwards. A mean
 # state's features lie within one or two of zero; those below -3 would be bent.
@@ -33,19 +34,24 @@ _SCALE = 20.0
 _OFFSET = -12.0
 
 
-def start_from_encoder(folder: str | os.PathLike[str], name: str) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
+def start_from_encoder(
+    folder: str | os.PathLike[str], name: str, *, marks_sides: bool = False
+) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
     """Build a network around an encoder.
 
     Args:
         folder: A local folder with the encoder's config.json, safetensors weights and tokenizer.
         name: What the config calls the encoder.
+        marks_sides: Whether the network gets room for what ``sides.separate_sides`` writes: segment embeddings, and a
+            few more units in a BERT's feed-forward layers. All are zero here and change no score.
 
     Returns:
         The network and its tokenizer, extended by GLiClass's control tokens.
 
     Raises:
         OSError: A file is missing.
-        ValueError: The encoder is of a kind that GLiClass does not run on.
+        ValueError: The encoder is of a kind that GLiClass does not run on, or its texts begin with no token of their
+            own.
 
     Example:
         >>> network, tokenizer = start_from_encoder("MiniLM", "MiniLM")  # doctest: +SKIP
@@ -53,11 +59,17 @@ def start_from_encoder(folder: str | os.PathLike[str], name: str) -> tuple[GLiCl
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     bare = load_encoder(folder, torch.float32)
     encoder = bare.config
+    if tokenizer.cls_token_id is None:
+        raise ValueError(f"{name} has no token that begins a text, so it is no sentence encoder. Choose another start.")
     tokenizer.add_tokens([LABEL_TOKEN, TEXT_TOKEN, EXAMPLE_TOKEN], special_tokens=True)
+    encoder_config = {**encoder.to_diff_dict(), "model_type": encoder.model_type}
+    if marks_sides and encoder.model_type == "bert":
+        encoder_config["intermediate_size"] = encoder.intermediate_size + EXTRA_UNITS
     raw = {
         "model_type": "GLiClass",
         "encoder_model_name": name,  # the official library cannot load a config without it
-        "encoder_config": {**encoder.to_diff_dict(), "model_type": encoder.model_type},
+        "encoder_config": encoder_config,
+        "use_segment_embeddings": marks_sides,
         "vocab_size": max(encoder.vocab_size, len(tokenizer)),
         "class_token_index": tokenizer.convert_tokens_to_ids(LABEL_TOKEN),
         "text_token_index": tokenizer.convert_tokens_to_ids(TEXT_TOKEN),
@@ -74,7 +86,9 @@ def start_from_encoder(folder: str | os.PathLike[str], name: str) -> tuple[GLiCl
     }
     network = GLiClassNetwork(GLiClassConfig.from_dict(raw))
     control_ids = [raw[f"{kind}_token_index"] for kind in ("class", "text", "example")]
-    _load_encoder(network.encoder_model, bare, control_ids)
+    _load_encoder(network.encoder_model, bare, control_ids, tokenizer.cls_token_id)
+    if marks_sides:
+        nn.init.zeros_(network.segment_embeddings.weight)
     for projector in (network.text_projector, network.classes_projector):
         _start_as_identity(projector)
     _start_as_product(cast("WeightedDotScorer", network.scorer))
@@ -102,15 +116,25 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 @torch.no_grad()
-def _load_encoder(encoder: PreTrainedModel, bare: PreTrainedModel, control_ids: list[int]) -> None:
-    """Load the bare encoder's weights; control tokens start at the mean of all tokens."""
+def _load_encoder(encoder: PreTrainedModel, bare: PreTrainedModel, control_ids: list[int], first_id: int) -> None:
+    """Load the bare encoder's weights; control tokens start as the token that begins the encoder's own texts."""
     old = _embeddings(bare)
-    mean = old.mean(0, keepdim=True)
-    weights = bare.state_dict()
+    weights = {
+        key: _grow(bare_weight, encoder_weight.shape)
+        for (key, encoder_weight), bare_weight in zip(
+            encoder.state_dict().items(), bare.state_dict().values(), strict=True
+        )
+    }
     name = next(key for key, parameter in encoder.named_parameters() if parameter is _embeddings(encoder))
-    weights[name] = torch.cat([old, mean.repeat(len(_embeddings(encoder)) - len(old), 1)])
-    weights[name][control_ids] = mean
+    weights[name][[*range(len(old), len(weights[name])), *control_ids]] = old[first_id]
     encoder.load_state_dict(weights)
+
+
+def _grow(weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """A copy of a weight with zeros behind its ends, where a larger shape asks for them."""
+    grown = torch.zeros(shape, dtype=weight.dtype)
+    grown[tuple(slice(size) for size in weight.shape)] = weight
+    return grown
 
 
 def _embeddings(encoder: PreTrainedModel) -> torch.Tensor:

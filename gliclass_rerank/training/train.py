@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -24,15 +25,17 @@ from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt.builder import PromptBuilder
 from gliclass_rerank.training.card import write_card
-from gliclass_rerank.training.data import TrainingData, set_aside
+from gliclass_rerank.training.data import TrainingData, set_aside, spread
 from gliclass_rerank.training.dev import DevScores, dev_rankings
 from gliclass_rerank.training.lora import LORA_PRESETS, add_lora, merge_lora
 from gliclass_rerank.training.mining import STATES, last_state
 from gliclass_rerank.training.negatives import HardNegatives, write_negatives
 from gliclass_rerank.training.platt import forget_threshold
 from gliclass_rerank.training.reading import read_data
+from gliclass_rerank.training.reading_apart import ReadingApart
 from gliclass_rerank.training.sampling import GroupSampler
-from gliclass_rerank.training.settings import TrainingSettings
+from gliclass_rerank.training.settings import READING_APART, TrainingSettings
+from gliclass_rerank.training.sides import can_separate, separate_sides
 from gliclass_rerank.training.start import start_from_encoder, stored_dtype
 from gliclass_rerank.training.teacher import Teacher, ask_teacher
 from gliclass_rerank.training.trainer import GroupTrainer, set_training_attention
@@ -40,6 +43,8 @@ from gliclass_rerank.training.trainer import GroupTrainer, set_training_attentio
 RECORD = "training.json"  # what a run was started with
 KEPT_OUT = "kept_out"  # in it, the keys of questions that it was not trained on
 _TEACHER_CACHE = "teacher.safetensors"
+_MEASURED_TEXTS = 300  # on which the encoder's states are measured before its sides are separated
+_MEASURED_TOKENS = 250
 _HELD_OUT = 300  # questions at most, where nothing is said
 _REPORTS = "runs"  # where transformers puts TensorBoard's files, beside the states
 
@@ -107,23 +112,26 @@ def train(
     _open_run(output, record, [question.key for question in aside], goes_on=state is not None)
     vectors, reranker = _load_teachers(teachers, data, settings, output / _TEACHER_CACHE)
     torch.manual_seed(settings.seed)
-    network, tokenizer = _load(start)
+    network, tokenizer = _load(start, marks_sides=settings.loss == READING_APART)
+    prompts = PromptBuilder(tokenizer, prompt_first=network.config.prompt_first)
     dtype = dtype or stored_dtype(find_checkpoint(start))
     _check_length(settings.max_length, network.config)
     set_training_attention(network)
     if settings.freeze_embeddings:
         network.encoder_model.get_input_embeddings().requires_grad_(False)
+    apart = _start_apart(network, tokenizer, prompts, data) if settings.loss == READING_APART else None
     negatives = HardNegatives(data, vectors)
     adapted = add_lora(network, LORA_PRESETS[lora]) if lora else None
     scores = GroupTrainer(
         adapted or network,
-        PromptBuilder(tokenizer, prompt_first=network.config.prompt_first),
+        prompts,
         _make_sampler(data, negatives, vectors, settings),
         output,
         settings,
         negatives=negatives,
         dev=dev_rankings(data, aside, negatives),
         teacher=reranker,
+        apart=apart,
     ).train_on(state)
     network = merge_lora(adapted) if adapted else network
     forget_threshold(network)
@@ -214,9 +222,30 @@ def _teachers(
     return [teacher] if isinstance(teacher, (str, os.PathLike)) else list(teacher)
 
 
-def _load(start: str | os.PathLike[str] | None) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
-    """The network to train."""
+def _load(
+    start: str | os.PathLike[str] | None, *, marks_sides: bool
+) -> tuple[GLiClassNetwork, PreTrainedTokenizerBase]:
+    """The network to train; one that starts from a bare encoder may mark the sides of its prompts."""
     if start is None or is_gliclass(start):
         checkpoint = load_checkpoint(start)
         return checkpoint.network, checkpoint.tokenizer
-    return start_from_encoder(find_checkpoint(start), str(_name(start)))
+    return start_from_encoder(find_checkpoint(start), str(_name(start)), marks_sides=marks_sides)
+
+
+def _start_apart(
+    network: GLiClassNetwork, tokenizer: PreTrainedTokenizerBase, prompts: PromptBuilder, data: TrainingData
+) -> ReadingApart:
+    """The loss of reading apart, towards the encoder as it is now; then the sides become nearly blind to each other."""
+    apart = ReadingApart(network, prompts)
+    if network.config.use_segment_embeddings and not network.segment_embeddings.weight.any() and can_separate(network):
+        texts = [text for _, text in zip(range(_MEASURED_TEXTS), _texts(data), strict=False)]
+        separate_sides(network, tokenizer(texts, truncation=True, max_length=_MEASURED_TOKENS)["input_ids"])
+    return apart
+
+
+def _texts(data: TrainingData) -> Iterator[str]:
+    """Passages and questions in turn, evenly over all of them."""
+    passages = spread(data.passages, min(len(data.passages), _MEASURED_TEXTS))
+    questions = spread(data.questions, min(len(data.questions), _MEASURED_TEXTS))
+    for passage, question in zip_longest(passages, questions):
+        yield from filter(None, (passage and passage.whole, question and question.text))

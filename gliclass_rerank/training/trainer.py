@@ -28,6 +28,7 @@ from gliclass_rerank.training.log import TrainingLog
 from gliclass_rerank.training.losses import group_loss, sum_teachers
 from gliclass_rerank.training.mining import STATES, Mining
 from gliclass_rerank.training.negatives import HardNegatives
+from gliclass_rerank.training.reading_apart import ReadingApart
 from gliclass_rerank.training.sampling import Group, GroupSampler
 from gliclass_rerank.training.settings import TrainingSettings
 
@@ -59,6 +60,7 @@ class GroupTrainer(Trainer):
         negatives: Stores the hard negatives that the model mines, if the settings ask for it.
         dev: Questions whose candidates are ranked before the first step and whenever the state is saved.
         teacher: A reranker; the network also learns its ranking of each question's passages.
+        apart: A loss in place of all others; it was made for the same network.
     """
 
     def __init__(
@@ -72,11 +74,12 @@ class GroupTrainer(Trainer):
         negatives: HardNegatives,
         dev: Sequence[Ranking] = (),
         teacher: Checkpoint | None = None,
+        apart: ReadingApart | None = None,
     ) -> None:
         # peft's wrapper forwards attributes that it does not have itself.
         self._trained = NetworkWithFinder(cast("GLiClassNetwork", network))
         self._prompts, self._sampler, self._settings = prompts, sampler, settings
-        self._dev, self._teacher = dev, teacher
+        self._dev, self._teacher, self._apart = dev, teacher, apart
         super().__init__(
             self._trained,
             _arguments(output, settings, measured=bool(dev)),
@@ -138,6 +141,8 @@ class GroupTrainer(Trainer):
         drawn = (self._sampler.sample(number) for number in inputs["numbers"])
         groups = [fit_group(self._prompts, group, self._settings.max_length) for group in drawn]
         sequences = self._sequences(self._prompts, groups)
+        if self._apart:
+            return self._checked(self._apart.loss(sequences), return_outputs=return_outputs)
         # The answer finder starts with random weights that would harm the encoder, so at first only the finder learns.
         alone = self.state.global_step < self.args.warmup_steps
         # Without dropout: few questions are seen twice, and on a CPU dropout takes 40 % of the time.
@@ -149,6 +154,7 @@ class GroupTrainer(Trainer):
                 teacher_scores,
                 loss=self._settings.loss,
                 teacher_share=self._settings.teacher_share,
+                label_bonus=self._settings.label_bonus,
                 alpha=0.5 if self._settings.focal_alpha is None else self._settings.focal_alpha,
                 gamma=self._settings.focal_gamma,
             )
@@ -159,6 +165,10 @@ class GroupTrainer(Trainer):
         loss = torch.stack(losses).mean()
         if self._settings.answer_weight:
             loss = loss + self._settings.answer_weight * answers_loss(self._prompts, groups, sequences, answer_logits)
+        return self._checked(loss, return_outputs=return_outputs)
+
+    def _checked(self, loss: Tensor, *, return_outputs: bool) -> Tensor | tuple[Tensor, dict[str, Any]]:
+        """Return a loss as Trainer wants it, if it is finite."""
         if not math.isfinite(loss.item()):
             step = self.state.global_step
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower the learning rate.")
