@@ -18,6 +18,19 @@ class Item:
     metadata: dict[str, Any] | None = None
 
 
+QUERY = "How do plants make sugar?"
+
+ITEMS = [
+    Item("The stock market closed early on Friday.", "a", 3.5, {"source": "news"}),
+    Item("Leaves turn light, water and air into sugar.", "b", 2.5, {"source": "book"}),
+    Item("Sugar is sold in paper bags.", "c", 1.5, {"source": "shop"}),
+]
+
+FP32 = {"device": "cpu", "dtype": "float32"}
+
+LONG = "The council met on Monday and spoke about the price of coal. " * 40
+
+
 class LangChain:
     name, top, package, module = "langchain", "top_n", "langchain-core", "langchain_gliclass_rerank"
     framework = "langchain_core"

@@ -4,10 +4,12 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gliclass_rerank import GLiClassReranker
+from tests.adapter_harnesses import FP32, HARNESSES, QUERY, Item
 
 # Before anything imports torch, which reads them once. Tests run side by side: a pool of threads in each process would
 # make them many times slower. A run with `OMP_NUM_THREADS=$(nproc)` tests with as many threads as users have.
@@ -76,3 +78,19 @@ def colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.colors import write_colors
 
     return write_colors(tmp_path_factory.mktemp("collections") / "colors")
+
+
+@pytest.fixture(params=HARNESSES, ids=lambda harness: harness.name)
+def harness(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def rank(harness: Any) -> Any:
+    """Ranks items by an adapter with some options, and gives items back."""
+
+    def run(items: list[Item], query: str = QUERY, **options: Any) -> list[Item]:
+        results = harness.run(harness.make(**FP32, **options), query, harness.wrap(items))
+        return [harness.unwrap(result) for result in results]
+
+    return run
