@@ -17,9 +17,9 @@ from gliclass_rerank.validation import (
     check_count,
     check_facets,
     check_model,
+    check_ranking,
     check_required_count,
     check_retrieval_weight,
-    check_some_queries,
     check_threshold,
 )
 
@@ -297,12 +297,14 @@ class LazyReranker:
     ) -> list[RankedPassage]:
         """``GLiClassReranker.rank``, which does not load the model if there are no texts."""
         if not texts:  # a bad argument is refused all the same
-            check_some_queries("query", query)
-            check_count("top_k", top_k)
-            check_threshold("threshold", threshold)
-            check_choice("fusion", fusion, get_args(Fusion))
-            check_facets(facets or ())
-            check_retrieval_weight(retrieval_weight)
+            check_ranking(
+                query,
+                top_k=top_k,
+                threshold=threshold,
+                fusion=fusion,
+                facets=facets or (),
+                retrieval_weight=retrieval_weight,
+            )
             return []
         return self.load().rank(
             query,

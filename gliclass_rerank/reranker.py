@@ -11,24 +11,19 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self
 
 from gliclass_rerank.fusion import Fusion, fuse
 from gliclass_rerank.options import LongPassages, LongQueries, RerankerOptions
 from gliclass_rerank.probabilities import sigmoid
 from gliclass_rerank.validation import (
     Dtype,
-    check_choice,
-    check_count,
-    check_facets,
     check_model,
     check_pairs,
     check_queries,
     check_query,
-    check_retrieval_weight,
-    check_some_queries,
+    check_ranking,
     check_texts,
-    check_threshold,
 )
 
 if TYPE_CHECKING:
@@ -238,12 +233,9 @@ class GLiClassReranker:
             >>> reranker.rank("How do plants make sugar?", passages)[0].index
             1
         """
-        check_count("top_k", top_k)
-        check_threshold("threshold", threshold)
-        check_choice("fusion", fusion, get_args(Fusion))
-        check_retrieval_weight(retrieval_weight)
-        queries = check_some_queries("query", query)
-        facet_thresholds = check_facets(facets)
+        queries, facet_thresholds = check_ranking(
+            query, top_k=top_k, threshold=threshold, fusion=fusion, facets=facets, retrieval_weight=retrieval_weight
+        )
         passages = check_texts("passages", passages)
         rows = self._score(queries, passages, tuple(facet_thresholds), together=together)
         logits, order = fuse(_logits_by_query(rows), fusion, retrieval_weight)

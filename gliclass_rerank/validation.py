@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, TypeGuard, get_args
 
+from gliclass_rerank.fusion import Fusion
+
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -57,6 +59,23 @@ def check_retrieval_weight(value: float) -> None:
         raise TypeError(f"retrieval_weight is {value!r}; expected a number of at least 0.")
     if not 0 <= value < math.inf:
         raise ValueError(f"retrieval_weight is {value}; expected a finite number of at least 0.")
+
+
+def check_ranking(
+    query: str | Iterable[str],
+    *,
+    top_k: int | None,
+    threshold: float | None,
+    fusion: str,
+    facets: Iterable[str] | Mapping[str, float],
+    retrieval_weight: float,
+) -> tuple[list[str], dict[str, float]]:
+    """Check the arguments of a ranking, all but its passages; returns the queries, and the facets' thresholds."""
+    check_count("top_k", top_k)
+    check_threshold("threshold", threshold)
+    check_choice("fusion", fusion, get_args(Fusion))
+    check_retrieval_weight(retrieval_weight)
+    return check_some_queries("query", query), check_facets(facets)
 
 
 def check_dtype(value: str) -> None:

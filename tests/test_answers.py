@@ -14,7 +14,7 @@ from gliclass_rerank.engine.checkpoint import load_checkpoint
 from gliclass_rerank.prompt.builder import PromptBuilder
 from gliclass_rerank.training.answers import (
     AnswerFinder,
-    NetworkWithFinder,
+    NetworkWithAnswerFinder,
     answer_loss,
     answers_loss,
     mark_answers,
@@ -100,7 +100,7 @@ def test_each_question_is_held_to_its_own_answers() -> None:
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_at_first_the_finder_learns_alone(alone: bool, checkpoint_folder) -> None:
-    trained = NetworkWithFinder(load_checkpoint(checkpoint_folder("bert", prompt_first=True)).network)
+    trained = NetworkWithAnswerFinder(load_checkpoint(checkpoint_folder("bert", prompt_first=True)).network)
     label, text = trained.network.config.class_token_index, trained.network.config.text_token_index
     ids = torch.tensor([[2, label, 7, text, 8, 9, 3]])
     _, finder_logits = trained(ids, torch.ones_like(ids), 1, finder_alone=alone)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gliclass_rerank.engine.checkpoint import load_checkpoint
 from gliclass_rerank.engine.scorer import TOKEN_BUDGETS, GLiClassScorer, pad
-from gliclass_rerank.modeling.attention import Window, packed_attention
+from gliclass_rerank.modeling.attention import LocalAttention, packed_attention
 from gliclass_rerank.modeling.encoders import bucket_tokens
 from gliclass_rerank.prompt.builder import Prompt
 
@@ -125,7 +125,7 @@ def test_a_window_sees_its_neighbours_and_no_other_sequence(lengths: list[int], 
     expected = torch.nn.functional.scaled_dot_product_attention(
         query.float(), key.float(), value.float(), attn_mask=seen, scale=0.3
     )
-    attended = Window(lengths, reach, query[0]).attend(query, key, value, 0.3)
+    attended = LocalAttention(lengths, reach, query[0]).attend(query, key, value, 0.3)
     torch.testing.assert_close(
         attended.float(), expected.transpose(0, 1), atol=1e-5 if dtype == torch.float32 else 0.02, rtol=0
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from gliclass_rerank.engine.loading import LoadedModel
 from gliclass_rerank.options import LongPassages, LongQueries
-from gliclass_rerank.prompt.builder import Frame, Prompt
+from gliclass_rerank.prompt.builder import Prompt, PromptFrame
 from gliclass_rerank.prompt.tokenizer import EncodedText, Span
 from gliclass_rerank.prompt.windows import encode_windows
 
@@ -240,7 +240,7 @@ class PassageScorer:
 
     # Frames: the token ids around a passage
 
-    def _frame(self, pair: LabelledPassage) -> Frame:
+    def _frame(self, pair: LabelledPassage) -> PromptFrame:
         labels = [*pair.labels, *pair.facets]
         frame = self._prompts.frame(labels, task=pair.task, examples=pair.examples)
         for label, length in zip(labels, frame.label_lengths, strict=True):
@@ -288,7 +288,7 @@ class PassageScorer:
             yield block
 
     def _score_block(
-        self, pairs: Sequence[LabelledPassage], frames: Sequence[Frame]
+        self, pairs: Sequence[LabelledPassage], frames: Sequence[PromptFrame]
     ) -> Iterator[tuple[LabelledPassage, PassageLogits]]:
         encoded = self._encode_texts(pairs)
         windows = [
@@ -308,7 +308,7 @@ class PassageScorer:
         texts = list(dict.fromkeys(map(self._text, pairs)))
         return dict(zip(texts, self._prompts.encode_texts(texts, self.max_length), strict=True))
 
-    def _windows(self, pair: LabelledPassage, encoded: EncodedText, frame: Frame) -> list[_Window]:
+    def _windows(self, pair: LabelledPassage, encoded: EncodedText, frame: PromptFrame) -> list[_Window]:
         room = self.max_length - len(frame.before) - len(frame.after)
         if self._long_passages == "windows" and (encoded.is_cut or len(encoded.ids) > room):
             size = min(_WINDOW_TOKENS, room)
@@ -353,7 +353,7 @@ def _frame_key(pair: LabelledPassage) -> _FrameKey:
 
 
 def _combine(
-    pair: LabelledPassage, frame: Frame, windows: Sequence[_Window], rows: Sequence[Sequence[float]]
+    pair: LabelledPassage, frame: PromptFrame, windows: Sequence[_Window], rows: Sequence[Sequence[float]]
 ) -> PassageLogits:
     """Combine the windows of a passage: the highest logit of each label, and the span of the best window."""
     count = len(pair.labels)

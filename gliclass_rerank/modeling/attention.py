@@ -53,7 +53,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, lengths: Sequenc
     return output
 
 
-class Window:
+class LocalAttention:
     """Attention in which a token sees only its neighbours: a band around the diagonal.
 
     The row of all sequences is cut into blocks of queries. Each block meets the block of keys at the same place and
@@ -80,7 +80,7 @@ class Window:
         self._bias = like.new_zeros(unseen.shape).masked_fill_(unseen, torch.finfo(like.dtype).min)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """Attend within the window.
+        """Attend to neighbours.
 
         Args:
             query: (heads, tokens, size).

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gliclass_rerank.modeling.attention import Encoder, Window, packed_attention
+from gliclass_rerank.modeling.attention import Encoder, LocalAttention, packed_attention
 
 
 def encode_modernbert(
@@ -24,7 +24,7 @@ def encode_modernbert(
     rotations = {kind: encoder.rotary_emb(hidden.float(), positions, kind) for kind in kinds}
     angles = {kind: _angles(cos, sin, hidden.dtype) for kind, (cos, sin) in rotations.items()}
     reach = encoder.config.sliding_window  # to either side
-    window = Window(lengths, reach, hidden) if reach + 1 < max(lengths) else None
+    local = LocalAttention(lengths, reach, hidden) if reach + 1 < max(lengths) else None
     layers = list(encoder.layers)
     blocks = layers if layer == -1 else layers[:layer]
     for block in blocks:
@@ -33,8 +33,8 @@ def encode_modernbert(
         rotated = _rotate(projected[:, :2], *angles[block.attention_type])
         query, key, value = (x.transpose(0, 1) for x in (rotated[:, 0], rotated[:, 1], projected[:, 2]))
         scaling = attention.head_dim**-0.5
-        if window and block.attention_type == "sliding_attention":
-            attended = window.attend(query, key, value, scaling)
+        if local and block.attention_type == "sliding_attention":
+            attended = local.attend(query, key, value, scaling)
         else:
             attended = packed_attention(query, key, value, lengths, scaling)
         attended = attended.reshape(len(hidden), -1)

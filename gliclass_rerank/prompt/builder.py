@@ -45,7 +45,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class PromptFrame:
     """Everything in a sequence but its text: control tokens, labels, task and examples.
 
     Attributes:
@@ -155,7 +155,7 @@ class PromptBuilder:
         task: str = "",
         examples: Sequence[str] = (),
         label_limits: Sequence[int | None] = (),
-    ) -> Frame:
+    ) -> PromptFrame:
         """The token ids around a text.
 
         Args:
@@ -175,8 +175,8 @@ class PromptBuilder:
         tail = self._example_ids(examples) + self._suffix
         lengths, is_cut = tuple(map(len, label_ids)), cut_ids != label_ids
         if self.prompt_first:
-            return Frame(self._prefix + middle, tail, lengths, len(task_ids), is_cut)
-        return Frame(self._prefix, middle + task_ids + tail, lengths, is_cut=is_cut)
+            return PromptFrame(self._prefix + middle, tail, lengths, len(task_ids), is_cut)
+        return PromptFrame(self._prefix, middle + task_ids + tail, lengths, is_cut=is_cut)
 
     def with_task(self, text: str, task: str) -> str:
         """The text as it is tokenised: with the task in front, if the prompt has the task there."""

@@ -40,7 +40,7 @@ class AnswerFinder(nn.Module):
         return logits
 
 
-class NetworkWithFinder(nn.Module):
+class NetworkWithAnswerFinder(nn.Module):
     """A network and its finder, as they are trained; without a config, since Trainer would write into it.
 
     Args:

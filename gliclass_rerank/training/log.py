@@ -46,8 +46,8 @@ class TrainingLog(TrainerCallback):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
         whole = (line for line in lines if line.endswith("\n"))  # the last one of a run that was cut off may not be
-        goes_on = bool(state.global_step)
-        lines = [line for line in whole if goes_on and json.loads(line)["step"] <= state.global_step]
+        resuming = bool(state.global_step)
+        lines = [line for line in whole if resuming and json.loads(line)["step"] <= state.global_step]
         self._path.write_text("".join(lines), encoding="utf-8")
         self._first_step, self._started = state.global_step, time.monotonic()
         self._progress.start()

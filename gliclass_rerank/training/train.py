@@ -109,7 +109,7 @@ def train(
     given = {"start": _name(start), "teacher": [_name(path) for path in teachers], "lora": lora, "held_out": count}
     state = last_state(output)
     record = {"sources": list(map(_name, sources)), "data": everything.digest, **given, **asdict(settings)}
-    _open_run(output, record, [question.key for question in aside], goes_on=state is not None)
+    _open_run(output, record, [question.key for question in aside], resuming=state is not None)
     vectors, reranker = _load_teachers(teachers, data, settings, output / _TEACHER_CACHE)
     torch.manual_seed(settings.seed)
     network, tokenizer = _load(start, marks_sides=settings.loss == READING_APART)
@@ -183,13 +183,13 @@ def _load_teachers(
     return vectors, reranker
 
 
-def _open_run(output: Path, settings: dict[str, object], kept_out: list[str], *, goes_on: bool) -> None:
+def _open_run(output: Path, settings: dict[str, object], kept_out: list[str], *, resuming: bool) -> None:
     """Keep a run's settings in its folder; a stopped run which goes on must have the same."""
     output.mkdir(parents=True, exist_ok=True)
     record = output / RECORD
-    if goes_on and not record.exists():
+    if resuming and not record.exists():
         raise ValueError(f"{output} holds states of a run that nothing is known of; choose another output folder.")
-    before = json.loads(record.read_text(encoding="utf-8")) if goes_on else settings
+    before = json.loads(record.read_text(encoding="utf-8")) if resuming else settings
     changed = [
         f"{key} {before.get(key)!r}, now {value!r}" for key, value in settings.items() if before.get(key) != value
     ]

@@ -20,7 +20,7 @@ from gliclass_rerank.engine.scorer import choose_device, choose_dtype, pad
 from gliclass_rerank.modeling.attention import PACKED_ATTENTION
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt.builder import Prompt, PromptBuilder
-from gliclass_rerank.training.answers import NetworkWithFinder, answers_loss
+from gliclass_rerank.training.answers import NetworkWithAnswerFinder, answers_loss
 from gliclass_rerank.training.attention import TRAINING_ATTENTION
 from gliclass_rerank.training.dev import DEV_MEASURE, BestState, DevScores, Ranking, mean_ndcg
 from gliclass_rerank.training.labels import fit_group, fit_labels
@@ -77,7 +77,7 @@ class GroupTrainer(Trainer):
         apart: ReadingApart | None = None,
     ) -> None:
         # peft's wrapper forwards attributes that it does not have itself.
-        self._trained = NetworkWithFinder(cast("GLiClassNetwork", network))
+        self._trained = NetworkWithAnswerFinder(cast("GLiClassNetwork", network))
         self._prompts, self._sampler, self._settings = prompts, sampler, settings
         self._dev, self._teacher, self._apart = dev, teacher, apart
         super().__init__(
