@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections import UserString
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gliclass_rerank import GLiClassReranker, ZeroShotClassifier, fill_context
+from gliclass_rerank.engine.loading import LoadedModel
+from gliclass_rerank.engine.passages import LabelledPassage, PassageScorer
 from gliclass_rerank.probabilities import sigmoid
 
 WORDS = [
@@ -246,3 +251,38 @@ def test_a_cut_query_leaves_the_facets_whole() -> None:
     [prompt] = [query.around(prompts.encode_texts([passage], 64)[0], 64)]
     [logits] = model.engine.model.scorer.logits([prompt])
     assert hit.truncated and hit.facets[facet] == pytest.approx(sigmoid(float(logits[1])), abs=1e-6)
+
+
+class Watched:
+    """An object that tells of the calls of one method, and is otherwise the same."""
+
+    def __init__(self, watched: Any, name: str, tell: Callable[[], None]) -> None:
+        self._watched, self._name, self._tell = watched, name, tell
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name:
+            self._tell()
+        return getattr(self._watched, name)
+
+
+def test_the_next_passages_are_tokenised_while_the_model_computes(bundled: GLiClassReranker) -> None:
+    next_is_prepared, prepared, computed = threading.Event(), [], []
+
+    def prepare() -> None:
+        prepared.append(len(computed))
+        if len(prepared) == 2:
+            next_is_prepared.set()
+
+    def compute() -> None:
+        assert next_is_prepared.wait(timeout=60), "the first block was computed before the second was tokenised"
+        computed.append(len(prepared))
+
+    model = bundled.engine.model
+    checkpoint = replace(model.checkpoint, prompts=Watched(model.checkpoint.prompts, "encode_texts", prepare))
+    watched = LoadedModel(checkpoint, Watched(model.scorer, "logits", compute))
+    engine = PassageScorer(watched)
+    # Blocks are planned by characters, and so long a word is a single token.
+    pairs = [LabelledPassage(("bread",), f"{number} bread rises {'x' * 2100}") for number in range(600)]
+    results = engine.score(pairs)
+    assert len(computed) > 1 and len(results) == len(pairs)
+    assert results[-1].logits == pytest.approx(PassageScorer(model).score(pairs[-1:])[0].logits, abs=1e-4)

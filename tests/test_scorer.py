@@ -7,11 +7,13 @@ import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gliclass_rerank import GLiClassReranker
 from gliclass_rerank.engine.checkpoint import load_checkpoint
@@ -115,6 +117,25 @@ class FakeNetwork(nn.Module):
 
 def sequences(*lengths: int) -> list[Prompt]:
     return [Prompt([1] * length, 1, truncated=False) for length in lengths]
+
+
+class CountTransfers(TorchFunctionMode):
+    """Counts how often a tensor is asked for on the CPU."""
+
+    transfers = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.transfers += func is Tensor.cpu
+        return func(*args, **(kwargs or {}))
+
+
+def test_logits_leave_the_device_once_however_many_batches_there_are() -> None:
+    network = FakeNetwork(max_tokens=10_000)
+    scorer = GLiClassScorer(network, device="cpu", dtype="float32")  # type: ignore[arg-type]
+    lengths = [10, 50, 20, 40, 30] * 6
+    with CountTransfers() as counter:
+        assert scorer.logits(sequences(*lengths), token_budget=100)[:, 0].tolist() == lengths
+    assert len(network.sizes) > 5 and counter.transfers == 1
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])

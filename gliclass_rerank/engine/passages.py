@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from gliclass_rerank.engine.loading import LoadedModel
@@ -24,8 +25,8 @@ EMPTY_LOGIT = -1000.0
 
 _WINDOW_TOKENS = 192  # about as long as the passages that the bundled model was trained on
 # How many tokens, estimated from characters, are prepared at a time: enough to form batches of similar length, and
-# few enough that memory does not grow with the number of passages.
-_BLOCK_TOKENS = 1 << 19
+# few enough that memory does not grow with the number of passages, and that the next ones are prepared meanwhile.
+_BLOCK_TOKENS = 1 << 17
 _CHARACTERS_PER_TOKEN = 4
 
 
@@ -147,8 +148,8 @@ class PassageScorer:
         distinct = list(dict.fromkeys(pairs))
         frames = {key: self._frame(pair) for key, pair in {_frame_key(pair): pair for pair in distinct}.items()}
         results: dict[LabelledPassage, PassageLogits] = {}
-        for block in self._blocks(distinct):
-            results.update(self._score_block(block, [frames[_frame_key(pair)] for pair in block]))
+        for block, windows in self._prepare_ahead(list(self._blocks(distinct)), frames):
+            results.update(self._score_block(block, windows, frames))
         self._log_truncation(results)
         return [results[pair] for pair in pairs]
 
@@ -287,18 +288,37 @@ class PassageScorer:
         if block:
             yield block
 
-    def _score_block(
-        self, pairs: Sequence[LabelledPassage], frames: Sequence[PromptFrame]
-    ) -> Iterator[tuple[LabelledPassage, PassageLogits]]:
+    def _prepare_ahead(
+        self, blocks: Sequence[list[LabelledPassage]], frames: Mapping[_FrameKey, PromptFrame]
+    ) -> Iterator[tuple[list[LabelledPassage], list[list[_Window]]]]:
+        """Yield each block with its passages' windows; the next block is tokenised while one is computed."""
+        if len(blocks) <= 1:
+            yield from ((block, self._prepare(block, frames)) for block in blocks)
+            return
+        with ThreadPoolExecutor(1, "gliclass-tokenize") as executor:
+            waiting = [executor.submit(self._prepare, block, frames) for block in blocks[:1]]
+            for number, block in enumerate(blocks):
+                windows = waiting.pop().result()
+                waiting += [executor.submit(self._prepare, following, frames) for following in blocks[number + 1 :][:1]]
+                yield block, windows
+
+    def _prepare(
+        self, pairs: Sequence[LabelledPassage], frames: Mapping[_FrameKey, PromptFrame]
+    ) -> list[list[_Window]]:
         encoded = self._encode_texts(pairs)
-        windows = [
-            self._windows(pair, encoded[self._text(pair)], frame) for pair, frame in zip(pairs, frames, strict=True)
-        ]
+        return [self._windows(pair, encoded[self._text(pair)], frames[_frame_key(pair)]) for pair in pairs]
+
+    def _score_block(
+        self,
+        pairs: Sequence[LabelledPassage],
+        windows: Sequence[Sequence[_Window]],
+        frames: Mapping[_FrameKey, PromptFrame],
+    ) -> Iterator[tuple[LabelledPassage, PassageLogits]]:
         rows = self._run([window.prompt for parts in windows for window in parts if window.prompt is not None])
-        for pair, frame, parts in zip(pairs, frames, windows, strict=True):
+        for pair, parts in zip(pairs, windows, strict=True):
             empty = [EMPTY_LOGIT] * (len(pair.labels) + len(pair.facets))
             part_rows = [empty if window.prompt is None else next(rows) for window in parts]
-            yield pair, _combine(pair, frame, parts, part_rows)
+            yield pair, _combine(pair, frames[_frame_key(pair)], parts, part_rows)
 
     def _text(self, pair: LabelledPassage) -> str:
         return self._prompts.with_task(pair.text, pair.task)

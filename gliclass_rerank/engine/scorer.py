@@ -6,12 +6,12 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from gliclass_rerank.engine.batching import plan_batches
 from gliclass_rerank.engine.torch_settings import own_torch_settings
@@ -99,20 +99,24 @@ class GLiClassScorer:
         if not prompts:
             return np.zeros((0, 0), dtype=np.float32)
         limit = TOKEN_BUDGETS[self.device.type] if token_budget is None else token_budget
-        logits = np.empty((len(prompts), prompts[0].num_labels), dtype=np.float32)
         lengths = [len(prompt.ids) for prompt in prompts]
         batches = plan_batches(lengths, self._budget(limit))[::-1]  # the longest run first, and fail first
+        order: list[int] = []
+        rows: list[Tensor] = []  # they stay on the device, so that no batch waits for the one before it
         while batches:
             batch = batches.pop()
-            rows = self._run([prompts[i] for i in batch])
-            if rows is None:
+            computed = self._run([prompts[i] for i in batch])
+            if computed is None:
                 self._reduce_budget(limit, lengths[batch[0]], len(batch))
                 pending = [i for b in (*batches, batch) for i in b]
                 planned = plan_batches([lengths[i] for i in pending], self._budget(limit))[::-1]
                 batches = [[pending[i] for i in b] for b in planned]
             else:
-                logits[batch] = rows
+                order += batch
+                rows.append(computed)
                 self._count_batch(limit)
+        logits = np.empty((len(prompts), prompts[0].num_labels), dtype=np.float32)
+        logits[order] = torch.cat(rows).cpu().numpy()
         if not np.isfinite(logits).all():
             way_out = "Use another checkpoint." if self.dtype == torch.float32 else "Use dtype='float32'."
             raise FloatingPointError(f"the model gave a logit that is not finite with dtype {self.dtype}. {way_out}")
@@ -135,11 +139,13 @@ class GLiClassScorer:
                 "Load the model in each process, or start processes with multiprocessing's 'spawn' method."
             )
 
-    def _run(self, prompts: Sequence[Prompt]) -> NDArray[np.float32] | None:
-        """Logits of one batch; None if memory ran out."""
+    def _run(self, prompts: Sequence[Prompt]) -> Tensor | None:
+        """Compute the logits of one batch, on the device; return None if memory ran out."""
+        lengths = [len(prompt.ids) for prompt in prompts]
+        ids = _join(prompts) if self._packs else _stack(prompts, lengths)
         try:
             with self._lock, own_torch_settings(self.device):
-                return self._forward(prompts).float().cpu().numpy()
+                return self._forward(_move(ids, self.device), lengths, prompts[0].num_labels).float()
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             if not _is_out_of_memory(error):
                 raise
@@ -150,13 +156,12 @@ class GLiClassScorer:
             torch.mps.empty_cache()
         return None
 
-    def _forward(self, prompts: Sequence[Prompt]) -> Tensor:
-        num_labels = prompts[0].num_labels
-        if not self._packs:
-            logits: Tensor = self._network(*pad(prompts, self.device), num_labels)
-            return logits
-        ids = torch.tensor([i for prompt in prompts for i in prompt.ids], dtype=torch.long, device=self.device)
-        return self._network.score_packed(ids, [len(prompt.ids) for prompt in prompts], num_labels)
+    def _forward(self, ids: Tensor, lengths: Sequence[int], num_labels: int) -> Tensor:
+        """Run the network on sequences in one row, or one row each."""
+        if self._packs:
+            return self._network.score_packed(ids, lengths, num_labels)
+        logits: Tensor = self._network(ids, _mask(lengths, ids), num_labels)
+        return logits
 
     def _budget(self, limit: int) -> int:
         reduced = self._reduced_budget  # read once: another thread may end it
@@ -190,9 +195,35 @@ class GLiClassScorer:
 
 def pad(prompts: Sequence[Prompt], device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask of some sequences, both (sequences, longest), padded on the right."""
-    ids = [torch.tensor(prompt.ids, dtype=torch.long, device="cpu") for prompt in prompts]
-    mask = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
-    return pad_sequence(ids, batch_first=True).to(device), mask.to(device)
+    lengths = [len(prompt.ids) for prompt in prompts]
+    ids = _move(_stack(prompts, lengths), device)
+    return ids, _mask(lengths, ids)
+
+
+def _join(prompts: Sequence[Prompt]) -> Tensor:
+    """(tokens) ids of all sequences, one behind the other."""
+    return torch.from_numpy(np.fromiter(chain.from_iterable(prompt.ids for prompt in prompts), np.int64))
+
+
+def _stack(prompts: Sequence[Prompt], lengths: Sequence[int]) -> Tensor:
+    """(sequences, longest) ids, with zeros behind the shorter ones."""
+    ids = np.zeros((len(prompts), max(lengths)), np.int64)
+    for row, prompt, length in zip(ids, prompts, lengths, strict=True):
+        row[:length] = prompt.ids
+    return torch.from_numpy(ids)
+
+
+def _mask(lengths: Sequence[int], ids: Tensor) -> Tensor:
+    """(sequences, longest), 1 for tokens and 0 for padding."""
+    ends = _move(torch.tensor(lengths, device="cpu"), ids.device)
+    return (torch.arange(ids.shape[1], device=ids.device) < ends[:, None]).long()
+
+
+def _move(values: Tensor, device: torch.device) -> Tensor:
+    """Copy to the device; to a GPU without waiting for what it computes."""
+    if device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
