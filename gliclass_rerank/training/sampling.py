@@ -16,7 +16,7 @@ from typing import TypeVar
 from gliclass_rerank.training.data import ANSWERS_FROM, LabelledText, Question, TrainingData
 from gliclass_rerank.training.negatives import HardNegatives
 from gliclass_rerank.training.teacher import Teacher
-from gliclass_rerank.training.wording import EMPTY_TEXTS, crop, vary
+from gliclass_rerank.training.wording import crop, empty_text, vary
 
 _PASSAGES = 6  # the most passages of a group, not counting a near miss
 _HARD = 4  # how many of them are hard negatives
@@ -30,6 +30,7 @@ _MAX_LABELS = (8, 32)  # the most labels of a text: usually the first limit, som
 _STATEMENT_WORDS = (4, 160)
 _STATEMENT_PASSAGES = 6
 _EMPTY_GAP = 0.12  # how far the cosine of a text that says nothing is below the smallest of the other passages
+_MENU_WORDS = 6  # the most words of a title that may stand in a made-up menu
 _QUESTION_KINDS = ("what", "who", "when", "where", "which", "why", "how")
 
 T = TypeVar("T")
@@ -133,6 +134,8 @@ class GroupSampler:
             for position in question.passages:
                 self._by_passage[position].append(i)
         self._weights = list(accumulate(_draw_weights(data, text_share)))
+        titles = dict.fromkeys(passage.title for passage in data.passages)
+        self._titles = [title for title in titles if 0 < len(title.split()) <= _MENU_WORDS]
 
     def question_of(self, number: int) -> int | None:
         """Return the position of the question that a group is built around; None for a text group."""
@@ -296,7 +299,7 @@ class GroupSampler:
             similarities = [*similarities, below]
         return replace(
             group,
-            passages=[*group.passages, rng.choice(EMPTY_TEXTS)],
+            passages=[*group.passages, empty_text(self._titles, rng)],
             targets=[*group.targets, [0] * len(group.questions)],
             similarities=similarities,
             answers=[*(group.answers or []), [()] * len(group.questions)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 
 # Texts that say nothing; the model must not rank them above a passage that answers.
 EMPTY_TEXTS = (
@@ -33,11 +34,32 @@ EMPTY_TEXTS = (
     "Lorem ipsum dolor sit amet, consectetur adipiscing elit.",
     "Share this article: Facebook Twitter LinkedIn Email Print",
 )
+_MENU = (4, 9)  # the fewest and the most entries of a menu
 # Words that nobody would search for; they are left out when a question is shortened to keywords.
 _FUNCTION_WORD = re.compile(
     "a|an|and|are|at|be|by|can|did|do|does|for|from|had|has|have|how|in|is|it|its|of|on|or|should|that|the|their"
     "|there|these|they|this|to|was|were|what|when|where|which|who|whom|whose|why|will|with|would"
 )
+
+
+def empty_text(titles: Sequence[str], rng: random.Random) -> str:
+    """Draw a text that says nothing: one of ``EMPTY_TEXTS``, or a menu or a table of contents made of titles.
+
+    Args:
+        titles: Distinct titles of passages; with fewer than nine, nothing is made of them.
+        rng: Decides.
+
+    Example:
+        >>> titles = ["Bread", "Tea", "Rain", "Bikes", "Maps", "Moons", "Fish", "Coffee", "Knots"]
+        >>> any(" | " in empty_text(titles, random.Random(i)) for i in range(9))
+        True
+    """
+    if len(titles) < _MENU[1] or rng.random() < 0.5:
+        return rng.choice(EMPTY_TEXTS)
+    entries = rng.sample(titles, rng.randint(*_MENU))
+    if rng.random() < 0.5:
+        return " | ".join(entries)
+    return " ".join(["Contents", *(f"{number} {title}" for number, title in enumerate(entries, 1))])
 
 
 def vary(question: str, rng: random.Random, max_words: int = 80) -> str:
