@@ -23,11 +23,11 @@ from gliclass_rerank.engine.checkpoint import WEIGHTS, find_checkpoint, load_che
 from gliclass_rerank.evaluation.environment import describe_command, describe_environment
 from gliclass_rerank.training.calibrate import calibrate
 from gliclass_rerank.training.platt import Calibration, fold_calibration
-from gliclass_rerank.training.reading import read_ids
+from gliclass_rerank.training.reading import read_data, read_ids
 from gliclass_rerank.training.settings import TrainingSettings
 from gliclass_rerank.training.train import train
 from recipes.choose_data import choose_collection, choose_labelled
-from recipes.english_vocabulary import keep_english
+from recipes.english_vocabulary import find_rare, keep_english
 
 LEFT_OUT = ("stackexchange_small", "tech_docs", "boolq_articles", "tosdr")  # not trained on, to measure on
 # Passages of each collection to train on.
@@ -79,6 +79,7 @@ LABELLED = (
     "nli_fever_symmetric",
     "nli_fever_rte",
 )
+RARE = 1  # tokens that occur so often at most are left out, so that the weights fit into 70 MB
 MAX_ROWS = 1500  # of each labelled set
 # Passages of each collection to calibrate on, none of them trained on: enough for 30 to 80 questions.
 CALIBRATION = {
@@ -180,7 +181,9 @@ def main() -> None:
     encoder, apart, trained, calibrated = (output / name for name in ("gte-small", "apart", "trained", "calibrated"))
     sources = choose_data(options.data, output / "data")
     if not (apart / WEIGHTS).is_file():
-        keep_english(find_checkpoint(options.encoder), encoder)
+        data, bare = read_data(sources), find_checkpoint(options.encoder)
+        texts = [*(passage.whole for passage in data.passages), *(question.text for question in data.questions)]
+        keep_english(bare, encoder, rare=find_rare(bare, texts, RARE))
         train(encoder, sources, apart, APART, held_out=0, dtype=torch.float32)
     if not (trained / WEIGHTS).is_file():
         start = set_start(apart, output / "start")

@@ -63,6 +63,15 @@ def test_an_encoder_without_other_scripts_reads_english_as_before(tmp_path: Path
     assert model.config.vocab_size == len(WORDS) - 4 and tokenizer.tokenize("д 水") == ["[UNK]"] * 2
 
 
+def test_rare_words_become_shorter_tokens_and_no_token_that_others_need_is_lost(tmp_path: Path) -> None:
+    whole = write_encoder(tmp_path / "whole")
+    rare = find_rare(whole, ["Bread bread rises"], 1)
+    assert "rises" in rare and not rare & {"bread", "[CLS]", "[UNK]", "3"}
+    keep_english(whole, tmp_path / "small", rare=rare)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "small")
+    assert tokenizer.tokenize("Bread rises 3") == ["bread", "[UNK]", "3"]  # this vocabulary has no letters
+
+
 def test_what_another_recipe_left_is_not_taken_for_finished(tmp_path: Path) -> None:
     assert not is_finished(tmp_path, FIRST)
     record = asdict(FIRST) | {"start": "encoder"}
