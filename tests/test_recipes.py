@@ -66,7 +66,7 @@ def test_an_encoder_without_other_scripts_reads_english_as_before(tmp_path: Path
 def test_rare_words_become_shorter_tokens_and_no_token_that_others_need_is_lost(tmp_path: Path) -> None:
     whole = write_encoder(tmp_path / "whole")
     rare = find_rare(whole, ["Bread bread rises"], 1)
-    assert rare == {"rise", "because"}  # neither special tokens nor single characters
+    assert {"rise", "because"} <= rare and not rare & {"bread", "3", "##s", *SPECIAL}
     keep_english(whole, tmp_path / "small", rare=rare)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "small")
     assert tokenizer.tokenize("Bread rises 3") == ["bread", "[UNK]", "3"]  # this vocabulary has no letters
