@@ -157,7 +157,7 @@ def _draw_thresholds(axes: Axes, pairs: _Pairs, name: str, color: str) -> None:
     scores, relevant = pairs
     steps = [i / 100 for i in range(101)]
     total = sum(relevant)
-    kept = [[r for s, r in zip(scores, relevant, strict=True) if s >= threshold] for threshold in steps]
-    axes.plot(steps, [sum(k) / total if total else 0 for k in kept], color=color, label=name)
-    precise = [(threshold, sum(k) / len(k)) for threshold, k in zip(steps, kept, strict=True) if k]
+    passing = [[r for s, r in zip(scores, relevant, strict=True) if s >= threshold] for threshold in steps]
+    axes.plot(steps, [sum(k) / total if total else 0 for k in passing], color=color, label=name)
+    precise = [(threshold, sum(k) / len(k)) for threshold, k in zip(steps, passing, strict=True) if k]
     axes.plot([x for x, _ in precise], [y for _, y in precise], color=color, linestyle="--")
