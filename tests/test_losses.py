@@ -52,6 +52,8 @@ def test_a_teacher_draws_the_loss_towards_the_passages_it_likes(teachers: str) -
 def test_two_teachers_are_summed() -> None:
     cosines, logits = torch.tensor([[0.02], [0.0]]), torch.tensor([[0.0], [1.0]])
     torch.testing.assert_close(sum_teachers(cosines, logits), cosines * 50 + logits)
+    torch.testing.assert_close(sum_teachers(cosines, logits, 0.5), cosines * 50 + logits / 2)
+    torch.testing.assert_close(sum_teachers(None, logits, 0.5), logits)
     assert sum_teachers(None, None) is None
 
 

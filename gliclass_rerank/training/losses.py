@@ -216,12 +216,13 @@ def group_loss(
     return _PAIRS_WEIGHT * focal_loss(logits, targets, alpha, gamma) + order
 
 
-def sum_teachers(cosines: Tensor | None, logits: Tensor | None) -> Tensor | None:
+def sum_teachers(cosines: Tensor | None, logits: Tensor | None, reranker_weight: float = 1.0) -> Tensor | None:
     """The sum of teachers' scores, on the scale of logits.
 
     Args:
         cosines: (passages, questions) cosines of a sentence encoder, if there is one.
         logits: The same shape: a reranker's logits, if there is one.
+        reranker_weight: What the logits are multiplied with, if there are cosines too.
 
     Returns:
         The same shape; None without a teacher.
@@ -231,8 +232,9 @@ def sum_teachers(cosines: Tensor | None, logits: Tensor | None) -> Tensor | None
         >>> sum_teachers(torch.tensor([[0.5]]), torch.tensor([[3.0]])).item()
         28.0
     """
-    scores = [score for score in (None if cosines is None else cosines * _SHARPNESS, logits) if score is not None]
-    return torch.stack(scores).sum(0) if scores else None
+    if cosines is None:
+        return logits
+    return cosines * _SHARPNESS + (0 if logits is None else reranker_weight * logits)
 
 
 def _margins(scores: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class TrainingSettings:
         answer_weight: Weight of the loss for finding the words of the answers, where they are known; 0 to leave
             it out.
         teacher_share: The teacher's share of the listwise loss's target where the answer is known, in [0, 1].
+        reranker_weight: Of a reranker's logit where it teaches beside a sentence encoder, whose cosine counts 50 times.
         label_bonus: What a passage that answers gets above the teacher's logit in the "scores" loss.
         multi_query_share: Share of the question groups that have several questions, in [0, 1], so that the model
             learns to score several queries at a time.
@@ -64,6 +65,7 @@ class TrainingSettings:
     focal_gamma: float = 0.0
     answer_weight: float = 1.0
     teacher_share: float = 0.1
+    reranker_weight: float = 1.0
     label_bonus: float = 3.0
     multi_query_share: float = 0.15
     text_share: float | None = None

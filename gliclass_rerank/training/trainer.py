@@ -230,7 +230,8 @@ class GroupTrainer(Trainer):
             None if group.similarities is None else torch.tensor(group.similarities, device=self.args.device)
             for group in groups
         ]
-        return [sum_teachers(*scores) for scores in zip(cosines, logits, strict=True)]
+        weight = self._settings.reranker_weight
+        return [sum_teachers(*scores, weight) for scores in zip(cosines, logits, strict=True)]
 
 
 def _arguments(output: Path, settings: TrainingSettings, *, measured: bool) -> TrainingArguments:
