@@ -86,8 +86,7 @@ def _sum_embeddings(encoder: Any, ids: Tensor, offset: int) -> Tensor:  # noqa: 
 def _least_used(states: Tensor) -> Tensor:
     """The direction, of length 1, along which states (tokens, hidden) differ least; norms do not remove it."""
     direction: Tensor = torch.linalg.eigh(torch.cov(states.T))[1][:, 0]
-    direction = direction - direction.mean()
-    return direction / direction.norm()
+    return nn.functional.normalize(direction - direction.mean(), dim=0)
 
 
 def _reader(labels: Tensor, texts: Tensor) -> _Reader:
