@@ -156,10 +156,9 @@ def choose_calibration_data(data: Path, target: Path) -> list[Path]:
 
 def set_start(apart: Path, target: Path) -> Path:
     """Copy a checkpoint with the scale and the offset of ``START``."""
-    if not (target / WEIGHTS).is_file():
-        checkpoint = load_checkpoint(apart)
-        fold_calibration(checkpoint.network, START)
-        save_checkpoint(checkpoint.network, checkpoint.tokenizer, target, dtype=torch.float32)
+    checkpoint = load_checkpoint(apart)
+    fold_calibration(checkpoint.network, START)
+    save_checkpoint(checkpoint.network, checkpoint.tokenizer, target, dtype=torch.float32)
     return target
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gliclass_rerank.engine.loading import LoadedModel
+from gliclass_rerank.engine.prefetch import prefetch_results
 from gliclass_rerank.options import LongPassages, LongQueries
 from gliclass_rerank.prompt.builder import Prompt, PromptFrame
 from gliclass_rerank.prompt.tokenizer import EncodedText, Span
@@ -292,15 +293,8 @@ class PassageScorer:
         self, blocks: Sequence[list[LabelledPassage]], frames: Mapping[_FrameKey, PromptFrame]
     ) -> Iterator[tuple[list[LabelledPassage], list[list[_Window]]]]:
         """Yield each block with its passages' windows; the next block is tokenised while one is computed."""
-        if len(blocks) <= 1:
-            yield from ((block, self._prepare(block, frames)) for block in blocks)
-            return
-        with ThreadPoolExecutor(1, "gliclass-tokenize") as executor:
-            waiting = [executor.submit(self._prepare, block, frames) for block in blocks[:1]]
-            for number, block in enumerate(blocks):
-                windows = waiting.pop().result()
-                waiting += [executor.submit(self._prepare, following, frames) for following in blocks[number + 1 :][:1]]
-                yield block, windows
+        calls = [partial(self._prepare, block, frames) for block in blocks]
+        yield from zip(blocks, prefetch_results(calls), strict=True)
 
     def _prepare(
         self, pairs: Sequence[LabelledPassage], frames: Mapping[_FrameKey, PromptFrame]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from gliclass_rerank.data.atomic_write import atomic_write
@@ -61,7 +62,7 @@ def write_html_report(
     """
     require("matplotlib", extra="eval")
     parts = {
-        "TITLE": escape(title),
+        "TITLE": escape(title.encode("utf-8", "replace").decode()),
         "FIGURE": b64encode(_draw(collections, results)).decode(),
         "DATA": _as_script_data(_rows(collections, results)),
     }
@@ -106,7 +107,7 @@ def _shorten(passage: str) -> str:
 
 def _as_script_data(data: dict[str, Any]) -> str:
     """JSON that may stand in a script element: without a character that could end the element."""
-    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    return json.dumps(data).replace("<", "\\u003c")
 
 
 def _draw(collections: Sequence[Collection], results: Results) -> bytes:
@@ -123,7 +124,9 @@ def _draw(collections: Sequence[Collection], results: Results) -> bytes:
         _draw_thresholds(thresholds, pairs, name, f"C{number}")
     reliability.plot([0, 1], [0, 1], color="0.6", linewidth=1)
     reliability.set(xlabel="score", ylabel="share of relevant candidates", title="What a score means")
-    thresholds.set(xlabel="threshold", ylabel="recall (solid), precision (dashed)", title="What a threshold keeps")
+    thresholds.set(
+        xlabel="threshold", ylabel="recall among candidates (solid), precision (dashed)", title="What a threshold keeps"
+    )
     for axes in (reliability, thresholds):
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.grid(alpha=0.3)
@@ -145,12 +148,11 @@ def _pairs(collections: Sequence[Collection], evaluations: Sequence[Evaluation])
 
 
 def _draw_reliability(axes: Axes, pairs: _Pairs, color: str) -> None:
-    bins: list[list[bool]] = [[] for _ in range(_BINS)]
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(_BINS)]
     for score, is_relevant in zip(*pairs, strict=True):
-        bins[max(0, min(int(score * _BINS), _BINS - 1))].append(is_relevant)
-    filled = [(number, members) for number, members in enumerate(bins) if members]
-    centers = [(number + 0.5) / _BINS for number, _ in filled]
-    axes.plot(centers, [sum(members) / len(members) for _, members in filled], marker="o", color=color)
+        bins[max(0, min(int(score * _BINS), _BINS - 1))].append((score, is_relevant))
+    means = [(mean(s for s, _ in members), mean(r for _, r in members)) for members in bins if members]
+    axes.plot([score for score, _ in means], [share for _, share in means], marker="o", color=color)
 
 
 def _draw_thresholds(axes: Axes, pairs: _Pairs, name: str, color: str) -> None:

@@ -141,7 +141,8 @@ def scores_loss(logits: Tensor, targets: Tensor, teacher: Tensor | None = None, 
         label_bonus: What is added to the teacher's logit of a passage that answers.
 
     Returns:
-        The mean over questions, a scalar; 0 for equal differences of scores, up to the entropy of the goal.
+        The mean over questions, a scalar. Its two parts agree on the order; the softened cross-entropy asks for
+            smaller differences than the squared error does.
 
     Example:
         >>> import torch

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gliclass_rerank.engine.batching import plan_batches
 from gliclass_rerank.engine.scorer import pad
@@ -44,7 +44,7 @@ class ReadingApart:
         if not prompts.prompt_first:
             raise ValueError("the loss is 'reading-apart', but this checkpoint puts the text before the labels.")
         self._network, self._prompts = network, prompts
-        self._teacher = copy.deepcopy(network.encoder_model).requires_grad_(False)
+        self._teacher = copy.deepcopy(network.encoder_model).requires_grad_(False).train(False)
 
     def loss(self, sequences: Sequence[Prompt]) -> Tensor:
         """Return the mean squared error of token states, summed over the compared layers.
@@ -59,6 +59,7 @@ class ReadingApart:
             A scalar.
         """
         device = next(self._network.parameters()).device
+        nn.Module.to(self._teacher, device)
         losses = []
         for batch in plan_batches([len(sequence.ids) for sequence in sequences], _TOKEN_BUDGET):
             chosen = [sequences[i] for i in batch]

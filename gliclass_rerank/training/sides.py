@@ -28,6 +28,7 @@ EXTRA_UNITS = 8  # of each feed-forward layer: two that renew the mark, and six 
 _DISTANCE = 6.0  # logits of attention between sides are lower by this
 _MARK = 0.1  # length of the mark, as a share of a state's
 _GAIN = 8.0  # makes GELU nearly a sharp bend
+_POSITIONS = 260  # of the longest text, behind the longest offset
 _MAX_OFFSET = 60  # texts of a prompt stand behind labels of up to so many tokens
 
 _States = list[Tensor]  # (1, length, hidden) of each text
@@ -35,12 +36,16 @@ _Reader = tuple[Tensor, Tensor]  # weight (hidden) and offset
 
 
 def can_separate(network: GLiClassNetwork) -> bool:
-    """Whether a network's encoder is a BERT, whose layers ``separate_sides`` knows.
+    """Whether ``separate_sides`` can be used: for a BERT with GELU, enough positions, and units that do nothing yet.
 
     Args:
         network: The network.
     """
-    return network.encoder_model.config.model_type == "bert"
+    encoder: Any = network.encoder_model
+    config = encoder.config
+    if config.model_type != "bert" or config.hidden_act != "gelu" or config.max_position_embeddings < _POSITIONS:
+        return False
+    return not any(layer.output.dense.weight[:, -EXTRA_UNITS:].any() for layer in encoder.encoder.layer)
 
 
 @torch.no_grad()

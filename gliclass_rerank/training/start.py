@@ -92,7 +92,7 @@ def start_from_encoder(
     for projector in (network.text_projector, network.classes_projector):
         _start_as_identity(projector)
     _start_as_product(cast("WeightedDotScorer", network.scorer))
-    return network, tokenizer
+    return network.eval(), tokenizer
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
@@ -119,12 +119,8 @@ def stored_dtype(folder: Path) -> torch.dtype:
 def _load_encoder(encoder: PreTrainedModel, bare: PreTrainedModel, control_ids: list[int], first_id: int) -> None:
     """Load the bare encoder's weights; control tokens start as the token that begins the encoder's own texts."""
     old = _embeddings(bare)
-    weights = {
-        key: _grow(bare_weight, encoder_weight.shape)
-        for (key, encoder_weight), bare_weight in zip(
-            encoder.state_dict().items(), bare.state_dict().values(), strict=True
-        )
-    }
+    bare_weights = bare.state_dict()
+    weights = {key: _grow(bare_weights[key], weight.shape) for key, weight in encoder.state_dict().items()}
     name = next(key for key, parameter in encoder.named_parameters() if parameter is _embeddings(encoder))
     weights[name][[*range(len(old), len(weights[name])), *control_ids]] = old[first_id]
     encoder.load_state_dict(weights)

@@ -24,6 +24,7 @@ from gliclass_rerank.engine.checkpoint import (
 from gliclass_rerank.modeling.config import GLiClassConfig
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt.builder import PromptBuilder
+from gliclass_rerank.prompt.tokenizer import without_surrogates
 from gliclass_rerank.training.card import write_card
 from gliclass_rerank.training.data import TrainingData, set_aside, spread
 from gliclass_rerank.training.dev import DevScores, dev_rankings
@@ -44,7 +45,7 @@ RECORD = "training.json"  # what a run was started with
 KEPT_OUT = "kept_out"  # in it, the keys of questions that it was not trained on
 _TEACHER_CACHE = "teacher.safetensors"
 _MEASURED_TEXTS = 300  # on which the encoder's states are measured before its sides are separated
-_MEASURED_TOKENS = 250
+_MEASURED_TOKENS = 200
 _HELD_OUT = 300  # questions at most, where nothing is said
 _REPORTS = "runs"  # where transformers puts TensorBoard's files, beside the states
 
@@ -239,7 +240,8 @@ def _start_apart(
     apart = ReadingApart(network, prompts)
     if network.config.use_segment_embeddings and not network.segment_embeddings.weight.any() and can_separate(network):
         texts = [text for _, text in zip(range(_MEASURED_TEXTS), _texts(data), strict=False)]
-        separate_sides(network, tokenizer(texts, truncation=True, max_length=_MEASURED_TOKENS)["input_ids"])
+        ids = tokenizer([without_surrogates(text) for text in texts])["input_ids"]
+        separate_sides(network, [[*text[: min(len(text), _MEASURED_TOKENS) - 1], text[-1]] for text in ids])
     return apart
 
 

@@ -141,12 +141,13 @@ class GroupTrainer(Trainer):
         drawn = (self._sampler.sample(number) for number in inputs["numbers"])
         groups = [fit_group(self._prompts, group, self._settings.max_length) for group in drawn]
         sequences = self._sequences(self._prompts, groups)
+        # Without dropout: few questions are seen twice, and on a CPU dropout takes 40 % of the time.
+        model.eval()
         if self._apart:
             return self._checked(self._apart.loss(sequences), return_outputs=return_outputs)
         # The answer finder starts with random weights that would harm the encoder, so at first only the finder learns.
         alone = self.state.global_step < self.args.warmup_steps
-        # Without dropout: few questions are seen twice, and on a CPU dropout takes 40 % of the time.
-        logits, answer_logits = _forward(model.eval(), sequences, self.args.device, finder_alone=alone)
+        logits, answer_logits = _forward(model, sequences, self.args.device, finder_alone=alone)
         losses = [
             group_loss(
                 rows,
