@@ -179,13 +179,13 @@ def main() -> None:
     options = parser.parse_args()
     output: Path = options.output
     encoder, apart, trained, calibrated = (output / name for name in ("gte-small", "apart", "trained", "calibrated"))
-    sources = choose_data(options.data, output / "data")
-    if not (apart / WEIGHTS).is_file():
-        data, bare = read_data(sources), find_checkpoint(options.encoder)
-        texts = [*(passage.whole for passage in data.passages), *(question.text for question in data.questions)]
-        keep_english(bare, encoder, rare=find_rare(bare, texts, RARE))
-        train(encoder, sources, apart, APART, held_out=0, dtype=torch.float32)
     if not (trained / WEIGHTS).is_file():
+        sources = choose_data(options.data, output / "data")
+        if not (apart / WEIGHTS).is_file():
+            data, bare = read_data(sources), find_checkpoint(options.encoder)
+            texts = [*(passage.whole for passage in data.passages), *(question.text for question in data.questions)]
+            keep_english(bare, encoder, rare=find_rare(bare, texts, RARE))
+            train(encoder, sources, apart, APART, held_out=0, dtype=torch.float32)
         start = set_start(apart, output / "start")
         teachers = [options.encoder, options.teacher]
         settings = replace(RANKING, steps=options.steps)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from transformers import BertModel
 
 from gliclass_rerank.modeling.gliclass import GLiClassNetwork
 from gliclass_rerank.prompt.builder import Prompt, PromptBuilder
 from gliclass_rerank.training.reading_apart import ReadingApart
 from gliclass_rerank.training.sides import separate_sides
 from gliclass_rerank.training.start import start_from_encoder
-from tests.random_checkpoints import make_tokenizer
 from tests.training_runs import read_log, run, write_bare_encoder
 
 
@@ -25,7 +24,7 @@ def encoder(tmp_path_factory) -> Path:
 
 def start(encoder: Path) -> tuple[GLiClassNetwork, PromptBuilder]:
     network, tokenizer = start_from_encoder(encoder, "bare")
-    return network.eval(), PromptBuilder(tokenizer, prompt_first=True)
+    return network, PromptBuilder(tokenizer, prompt_first=True)
 
 
 @torch.no_grad()
@@ -70,24 +69,18 @@ def test_the_goal_is_the_encoder_of_the_start_whatever_the_network_becomes(encod
     assert losses[-1] < losses[0] / 4  # were the goal to move along, it would stay as far away
 
 
-def write_deep_encoder(folder: Path) -> Path:
-    """Three layers, and embeddings with a direction that they hardly use, as those of trained encoders have."""
-    tokenizer = make_tokenizer.__wrapped__("wordpiece")
-    torch.manual_seed(0)
-    shape = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
-    model = BertModel(BertConfig(vocab_size=len(tokenizer) - 3, **shape), add_pooling_layer=False)
-    direction = torch.nn.functional.normalize(torch.tensor([1.0, -1.0]).repeat(32), dim=0)
+def leave_a_direction_unused(model: BertModel) -> None:
+    """Give embeddings a direction that they hardly use, as those of trained encoders have."""
     embeddings = model.embeddings
     for part in (embeddings.word_embeddings, embeddings.position_embeddings, embeddings.token_type_embeddings):
-        part.weight.data -= 0.95 * torch.outer(part.weight.data @ direction, direction)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+        weight = part.weight.data
+        direction = torch.nn.functional.normalize(torch.tensor([1.0, -1.0]).repeat(weight.shape[1] // 2), dim=0)
+        weight -= 0.95 * torch.outer(weight @ direction, direction)
 
 
 def test_separated_sides_hardly_look_at_each_other(tmp_path: Path) -> None:
-    network, tokenizer = start_from_encoder(write_deep_encoder(tmp_path / "deep"), "deep", marks_sides=True)
-    network.eval()
+    deep = write_bare_encoder(tmp_path / "deep", size=64, layers=3, change=leave_a_direction_unused)
+    network, tokenizer = start_from_encoder(deep, "deep", marks_sides=True)
     prompts = PromptBuilder(tokenizer, prompt_first=True)
     words = [token for token in tokenizer.get_vocab() if token.isalpha()]
     rng = random.Random(0)

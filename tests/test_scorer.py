@@ -120,7 +120,7 @@ def sequences(*lengths: int) -> list[Prompt]:
 
 
 class CountTransfers(TorchFunctionMode):
-    """Counts how often a tensor is asked for on the CPU."""
+    """Counts how often a tensor is copied to the CPU."""
 
     transfers = 0
 

@@ -15,12 +15,17 @@ from gliclass_rerank.cli.app import app
 from tests.random_checkpoints import make_tokenizer
 
 
-def write_bare_encoder(folder: Path) -> Path:
-    """A bare BERT with random weights, and without the pooler that nothing reads."""
+def write_bare_encoder(
+    folder: Path, *, size: int = 32, layers: int = 1, change: Callable[[BertModel], None] | None = None
+) -> Path:
+    """A bare BERT with random weights, and without the pooler that nothing reads; it may be changed before it is saved."""
     tokenizer = make_tokenizer.__wrapped__("wordpiece")
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(tokenizer) - 3, **shape), add_pooling_layer=False).save_pretrained(folder)
+    shape = {"hidden_size": size, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": size}
+    model = BertModel(BertConfig(vocab_size=len(tokenizer) - 3, **shape), add_pooling_layer=False)
+    if change:
+        change(model)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

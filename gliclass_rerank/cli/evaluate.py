@@ -43,6 +43,8 @@ from gliclass_rerank.optional import require
 from gliclass_rerank.reranker import GLiClassReranker
 from gliclass_rerank.validation import check_dtype, check_texts
 
+_SUFFIXES = {"--plot": ".png", "--report": ".html"}  # what the names of files with pictures end in
+
 
 def evaluate(
     collections: Annotated[
@@ -87,8 +89,8 @@ def evaluate(
     """
     with errors_in_one_line():
         labelled = [folder for folder in collections if (folder / LABELS).is_file()]
-        rankings_only = {"--plot": plot_file, "--report": report_file, "--baseline": baseline, "--strata": strata}
-        _check_before_work(json_file, plot_file, report_file, labelled, collections, nli, wording, rankings_only)
+        files = {"--json": json_file, "--plot": plot_file, "--report": report_file}
+        _check_before_work(files, labelled, collections, nli, wording, {"--baseline": baseline, "--strata": strata})
         check_dtype(dtype)
         named, baseline_name = _name_all(model, baseline)
         with errors.status("reading", spinner="dots"):
@@ -130,17 +132,16 @@ def evaluate(
 
 
 def _check_before_work(
-    json_file: Path | None,
-    plot_file: Path | None,
-    report_file: Path | None,
+    files: Mapping[str, Path | None],
     labelled: Sequence[Path],
     folders: Sequence[Path],
     nli: Sequence[str] | None,
     wording: Path | None,
-    rankings_only: Mapping[str, object],
+    comparisons: Mapping[str, object],
 ) -> None:
     """Refuse before hours of scoring what would fail after them."""
-    for option, value in rankings_only.items():
+    pictures = {option: files[option] for option in _SUFFIXES}
+    for option, value in {**pictures, **comparisons}.items():
         if value and len(labelled) == len(folders):
             raise ValueError(f"{option} needs a collection in BEIR layout, and there is none.")
     if nli and not labelled:
@@ -148,14 +149,14 @@ def _check_before_work(
     if wording is not None and len(labelled) != 1:
         raise ValueError(f"--labels are those of one set of labelled texts, but {len(labelled)} folders are such.")
     ranking = ["ir_measures", "scipy"] if len(labelled) < len(folders) else []
-    for module in [*ranking, *(["sklearn"] if labelled else []), *(["matplotlib"] if plot_file or report_file else [])]:
+    for module in [*ranking, *(["sklearn"] if labelled else []), *(["matplotlib"] if any(pictures.values()) else [])]:
         require(module, extra="eval")
-    for option, path in (("--json", json_file), ("--plot", plot_file), ("--report", report_file)):
+    for option, path in files.items():
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             raise ValueError(f"{option} is {str(path)!r}, expected a file in a folder that exists.")
-    for option, path, suffix in (("--plot", plot_file, ".png"), ("--report", report_file, ".html")):
-        if path is not None and path.suffix.lower() != suffix:
-            raise ValueError(f"{option} is {str(path)!r}, expected a name that ends in {suffix}.")
+    for option, path in pictures.items():
+        if path is not None and path.suffix.lower() != _SUFFIXES[option]:
+            raise ValueError(f"{option} is {str(path)!r}, expected a name that ends in {_SUFFIXES[option]}.")
 
 
 def _name_all(models: Sequence[str] | None, baseline: str | None) -> tuple[dict[str, str | None], str | None]:

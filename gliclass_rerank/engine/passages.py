@@ -149,7 +149,9 @@ class PassageScorer:
         distinct = list(dict.fromkeys(pairs))
         frames = {key: self._frame(pair) for key, pair in {_frame_key(pair): pair for pair in distinct}.items()}
         results: dict[LabelledPassage, PassageLogits] = {}
-        for block, windows in self._prepare_ahead(list(self._blocks(distinct)), frames):
+        blocks = list(self._blocks(distinct))
+        prepared = prefetch_results([partial(self._prepare, block, frames) for block in blocks])
+        for block, windows in zip(blocks, prepared, strict=True):
             results.update(self._score_block(block, windows, frames))
         self._log_truncation(results)
         return [results[pair] for pair in pairs]
@@ -289,16 +291,10 @@ class PassageScorer:
         if block:
             yield block
 
-    def _prepare_ahead(
-        self, blocks: Sequence[list[LabelledPassage]], frames: Mapping[_FrameKey, PromptFrame]
-    ) -> Iterator[tuple[list[LabelledPassage], list[list[_Window]]]]:
-        """Yield each block with its passages' windows; the next block is tokenised while one is computed."""
-        calls = [partial(self._prepare, block, frames) for block in blocks]
-        yield from zip(blocks, prefetch_results(calls), strict=True)
-
     def _prepare(
         self, pairs: Sequence[LabelledPassage], frames: Mapping[_FrameKey, PromptFrame]
     ) -> list[list[_Window]]:
+        """Return each passage's windows; the engine prepares one block while it computes another."""
         encoded = self._encode_texts(pairs)
         return [self._windows(pair, encoded[self._text(pair)], frames[_frame_key(pair)]) for pair in pairs]
 

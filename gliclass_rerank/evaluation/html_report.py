@@ -20,12 +20,11 @@ from gliclass_rerank.data.atomic_write import atomic_write
 from gliclass_rerank.evaluation.collection import Collection
 from gliclass_rerank.evaluation.evaluator import Evaluation, order_by_scores
 from gliclass_rerank.evaluation.measures import MAIN_MEASURE
+from gliclass_rerank.evaluation.plot import add_legend, make_figure
 from gliclass_rerank.evaluation.report import Results
-from gliclass_rerank.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _SHOWN = 5  # passages of each model
@@ -60,7 +59,6 @@ def write_html_report(
         ...     "<title>Tea</title>" in pathlib.Path(folder, "report.html").read_text(encoding="utf-8")
         True
     """
-    require("matplotlib", extra="eval")
     parts = {
         "TITLE": escape(title.encode("utf-8", "replace").decode()),
         "FIGURE": b64encode(_draw(collections, results)).decode(),
@@ -112,11 +110,7 @@ def _as_script_data(data: dict[str, Any]) -> str:
 
 def _draw(collections: Sequence[Collection], results: Results) -> bytes:
     """A reliability diagram and a threshold curve for each model, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure: Figure = Figure(figsize=(11, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)  # no pyplot, so neither a display nor any state that others share
+    figure = make_figure(11, 4.5)
     reliability, thresholds = figure.subplots(1, 2)
     for number, (name, evaluations) in enumerate(results.items()):
         pairs = _pairs(collections, evaluations)
@@ -130,8 +124,7 @@ def _draw(collections: Sequence[Collection], results: Results) -> bytes:
     for axes in (reliability, thresholds):
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.grid(alpha=0.3)
-    for text in figure.legend(loc="outside lower center", ncols=3).get_texts():
-        text.set_parse_math(False)
+    add_legend(figure, columns=3)
     file = BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return file.getvalue()

@@ -39,21 +39,57 @@ def save_plot(results: Results, path: str | os.PathLike[str]) -> None:
         ...     pathlib.Path(folder, "bars.png").read_bytes()[1:4]
         b'PNG'
     """
-    require("matplotlib", extra="eval")
     _draw(results).savefig(path, format="png", dpi=150)
 
 
-def _draw(results: Results) -> Figure:
+def make_figure(width: float, height: float) -> Figure:
+    """A figure that needs no display.
+
+    Args:
+        width: Inches.
+        height: Inches.
+
+    Raises:
+        ImportError: The extra "eval" is not installed.
+
+    Example:
+        >>> make_figure(6, 4).get_size_inches().tolist()
+        [6.0, 4.0]
+    """
+    require("matplotlib", extra="eval")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    figure: Figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)  # no pyplot, so neither a display nor any state that others share
+    return figure
+
+
+def add_legend(figure: Figure, columns: int) -> None:
+    """Write what the colours mean below a figure.
+
+    Args:
+        figure: Changed in place.
+        columns: Entries beside one another.
+
+    Example:
+        >>> figure = make_figure(6, 4)
+        >>> _ = figure.add_subplot().plot([0, 1], label="a $model")
+        >>> add_legend(figure, columns=1)
+        >>> [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        ['a $model']
+    """
+    for text in figure.legend(loc="outside lower center", ncols=columns).get_texts():
+        text.set_parse_math(False)
+
+
+def _draw(results: Results) -> Figure:
     first = next(iter(results.values()))
     heights = [("first stage", [evaluation.first_stage[MAIN_MEASURE] for evaluation in first])]
     heights += [(model, [e.reranked[MAIN_MEASURE] for e in evaluations]) for model, evaluations in results.items()]
     width = _GROUP_WIDTH / len(heights)
     # Wide enough for every bar, and for the names below them.
-    figure = Figure(figsize=(max(6.0, 1.5 + len(first) * max(1.2, 0.35 * len(heights))), 4.5), layout="constrained")
-    FigureCanvasAgg(figure)  # no pyplot, so neither a display nor any state that others share
+    figure = make_figure(max(6.0, 1.5 + len(first) * max(1.2, 0.35 * len(heights))), 4.5)
     axes = figure.add_subplot()
     for number, (name, estimates) in enumerate(heights):
         places = [group + (number - (len(heights) - 1) / 2) * width for group in range(len(first))]
@@ -70,8 +106,7 @@ def _draw(results: Results) -> Figure:
     axes.set(ylim=(0, 1), ylabel=MAIN_MEASURE, title=f"{MAIN_MEASURE}, with 95% confidence intervals")
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    for text in figure.legend(loc="outside lower center", ncols=min(3, len(heights))).get_texts():
-        text.set_parse_math(False)
+    add_legend(figure, columns=min(3, len(heights)))
     return figure
 
 

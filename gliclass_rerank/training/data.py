@@ -139,7 +139,7 @@ def spread(items: Sequence[T], count: int) -> list[T]:
         ['0', '3']
     """
     if count > len(items):
-        raise ValueError(f"{count} questions are asked for, but the data has only {len(items)}.")
+        raise ValueError(f"count is {count}, but there are only {len(items)} to choose from.")
     return [items[i * len(items) // count] for i in range(count)]
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import torch
@@ -239,7 +239,7 @@ def _start_apart(
     """The loss of reading apart, towards the encoder as it is now; then the sides become nearly blind to each other."""
     apart = ReadingApart(network, prompts)
     if network.config.use_segment_embeddings and not network.segment_embeddings.weight.any() and can_separate(network):
-        texts = [text for _, text in zip(range(_MEASURED_TEXTS), _texts(data), strict=False)]
+        texts = islice(_texts(data), _MEASURED_TEXTS)
         ids = tokenizer([without_surrogates(text) for text in texts])["input_ids"]
         separate_sides(network, [[*text[: min(len(text), _MEASURED_TOKENS) - 1], text[-1]] for text in ids])
     return apart

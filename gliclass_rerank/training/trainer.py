@@ -144,7 +144,8 @@ class GroupTrainer(Trainer):
         # Without dropout: few questions are seen twice, and on a CPU dropout takes 40 % of the time.
         model.eval()
         if self._apart:
-            return self._checked(self._apart.loss(sequences), return_outputs=return_outputs)
+            with self._autocast():  # Trainer's own covers the model's forward alone
+                return self._checked(self._apart.loss(sequences), return_outputs=return_outputs)
         # The answer finder starts with random weights that would harm the encoder, so at first only the finder learns.
         alone = self.state.global_step < self.args.warmup_steps
         logits, answer_logits = _forward(model, sequences, self.args.device, finder_alone=alone)
@@ -168,6 +169,9 @@ class GroupTrainer(Trainer):
             loss = loss + self._settings.answer_weight * answers_loss(self._prompts, groups, sequences, answer_logits)
         return self._checked(loss, return_outputs=return_outputs)
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16)
+
     def _checked(self, loss: Tensor, *, return_outputs: bool) -> Tensor | tuple[Tensor, dict[str, Any]]:
         """Return a loss as Trainer wants it, if it is finite."""
         if not math.isfinite(loss.item()):
@@ -178,7 +182,7 @@ class GroupTrainer(Trainer):
     def score(self, query: str, passages: Sequence[str]) -> list[float]:
         """Return the logits of passages for one query, with the model's current weights."""
         group = Group(list(passages), [query], [[0]] * len(passages))
-        with torch.inference_mode(), torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+        with torch.inference_mode(), self._autocast():
             sequences = self._sequences(self._prompts, [group])
             logits, _ = _forward(self._trained.eval(), sequences, self.args.device)
         scores = [row[0].item() for row in logits]
@@ -218,7 +222,7 @@ class GroupTrainer(Trainer):
         logits: list[Tensor | None] = [None] * len(groups)
         if self._teacher:
             lists = [i for i, group in enumerate(groups) if len(group.passages) > 1]  # one passage has no order
-            with torch.no_grad(), torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+            with torch.no_grad(), self._autocast():
                 sequences = self._sequences(self._teacher.prompts, [groups[i] for i in lists])
                 [rows] = _forward(self._teacher.network, sequences, self.args.device) if sequences else [[]]
             for i, group_rows in zip(lists, _by_group(rows, [groups[i] for i in lists]), strict=True):
